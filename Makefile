@@ -1,0 +1,42 @@
+# Every target makes its own virtual environment in .venv; nothing else needs to be installed but Python 3.11, 3.12 or 3.13.
+#   make leaderboard   the main job: train, score and rank dictionaries of the embedded generator
+#   make test          lint, types and tests
+PYTHON ?= python3
+VENV ?= .venv
+INSTALLED := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help install leaderboard test test-slow lint format clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "musae needs Python 3.11 to 3.13, and '$(PYTHON)' is another: run make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+leaderboard: $(INSTALLED)
+	$(VENV)/bin/musae run --suite quick
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+test: lint
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2
+
+test-slow: $(INSTALLED)
+	$(VENV)/bin/pytest -m slow
+
+format: $(INSTALLED)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

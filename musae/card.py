@@ -1,0 +1,105 @@
+"""Cards: what a method, task, corpus, generator or suite is, known before it is imported.
+
+A module declares its card as a literal, ``CARD = MethodCard(name="topk", ...)``; `musae.registry` reads it from the source
+text, so that listing names imports no torch. Hence every argument of a card must be a Python literal.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Direction = Literal["higher", "lower", "none"]
+"""Which way is better; ``none`` for a descriptive score."""
+
+Reads = Literal["codes", "reconstruction", "atoms", "generator"]
+"""What of a dictionary a task's scores can possibly see."""
+
+
+class Card(BaseModel):
+    """What every card says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """The name users type: the stem of the file."""
+    summary: str
+    """One line, for `musae list`."""
+
+
+class MethodCard(Card):
+    """A way to learn (or choose) a dictionary or a feature set."""
+
+    paper: str = ""
+    """Where it comes from."""
+    role: Literal["method", "baseline", "control", "supervised"] = "method"
+    """`control` and `baseline` rows are always shown beside the methods."""
+    seeded: bool = True
+    """Whether a seed changes what is learnt; an unseeded method is fitted once."""
+    features: str = "latents"
+    """Which feature set its rows are about: ``latents``, ``residual``, ``codec_step``, ``codec_means``."""
+
+
+class TaskCard(Card):
+    """One file in tasks/: what is scored, and how it is read."""
+
+    version: int
+    """Raised whenever a score's meaning changes; rows of different versions are never compared."""
+    main: tuple[str, ...]
+    """The main metrics: they carry bootstrap replicates and appear on the board."""
+    direction: dict[str, Direction]
+    """For each main metric, which way is better."""
+    reads: tuple[Reads, ...]
+    licence: str = "Apache-2.0"
+    concept: str | None = None
+    """The annotated concept it needs (`musae.corpora.track.CONCEPTS`), or None."""
+
+
+class CorpusCard(Card):
+    """A corpus: where its audio comes from and what is known of it."""
+
+    licence: str
+    source: str
+    truth: dict[str, tuple[str, ...]]
+    """Concept -> the levels of truth that occur (`musae.corpora.track.Truth`)."""
+
+
+class GeneratorCard(Card):
+    """A music generator whose residual stream is studied."""
+
+    licence: str
+    rate: int
+    """Audio sampling rate in Hz."""
+    frame_rate: float
+    """Decoding steps per second."""
+    codebooks: int
+    width: int
+    """Width d of the residual stream."""
+    layers: int
+    """Number of blocks; layer n is the stream after n blocks, 0 after the embeddings."""
+
+
+class SuiteCard(Card):
+    """A frozen list of what a table refers to: tasks, corpora, sizes and seeds under one name."""
+
+    generator: str
+    layer: int
+    width: int
+    k: int
+    methods: tuple[str, ...]
+    baselines: tuple[str, ...]
+    tasks: tuple[str, ...]
+    corpora: tuple[str, ...]
+    seeds: tuple[int, ...]
+    training_frames: int
+    """Frames that each dictionary is trained on; one epoch."""
+    clip_seconds: float
+    clips: dict[str, int]
+    """Corpus -> held-out clips to score on, spread over as many pieces as possible."""
+    clips_per_track: int = 1
+    probe_frames: int = 50_000
+    """At most so many frames are given to the probes of a task."""
+    version: int = 1
+    replicates: int = Field(default=1000, ge=100)
+    """Bootstrap replicates of each main score."""

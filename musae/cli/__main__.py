@@ -1,0 +1,5 @@
+"""`python -m musae.cli` is `musae`."""
+
+from musae.cli import main
+
+main()

@@ -1,0 +1,38 @@
+"""`musae list`: names and cards, without importing what they name."""
+
+from __future__ import annotations
+
+import click
+
+from musae import registry
+from musae.errors import UserError
+
+
+@click.command("list")
+@click.argument("kind", required=False, type=click.Choice(list(registry.KINDS)))
+def command(kind: str | None) -> None:
+    """Show what there is: methods, tasks, corpora, generators, suites, plug-ins included.
+
+    \b
+    Examples:
+      musae list
+      musae list tasks
+    """
+    for name in [kind] if kind else registry.KINDS:
+        click.secho(name, bold=True)
+        entries = registry.entries(name)
+        column = max(map(len, entries), default=0)
+        for entry in entries.values():
+            if entry.card is None:
+                click.echo(f"  {entry.name:<{column}}  broken: {entry.problem}")
+            else:
+                click.echo(f"  {entry.name:<{column}}  {entry.card.summary}")
+        click.echo()
+
+
+def choose(kind: str, name: str) -> str:
+    """`name` if it is registered. Raises UserError that suggests the nearest name."""
+    try:
+        return registry.find(kind, name).name
+    except UserError as error:
+        raise UserError(f"{error} See `musae list {kind}`.") from None

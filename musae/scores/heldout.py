@@ -1,0 +1,82 @@
+"""What a task sees: the held-out clips of one corpus through one generator, and a feature set's code of them.
+
+Shapes: n clips of T frames, d stream width, F features, G pieces (groups), R bootstrap replicates. Row ``c * T + f`` of a code
+is frame f of clip c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from musae.corpora.track import Clip
+from musae.dictionary import Dictionary
+from musae.generators.generator import Generator
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out clips of a corpus with their residual stream at one layer."""
+
+    corpus: str
+    corpus_revision: str
+    clips: Sequence[Clip]
+    x: NDArray[np.float32]
+    """Residual stream ``[n, T, d]``, possibly memory-mapped."""
+    codes: NDArray[np.int64]
+    """Tokens ``[n, K, T]``, undelayed."""
+    times: NDArray[np.float64]
+    """Seconds from the clip's start of each row ``[T]``: the end of the newest frame that the step has read."""
+    groups: NDArray[np.int64]
+    """Piece of each clip ``[n]``, 0 .. G - 1."""
+    folds: NDArray[np.int64]
+    """Cross-fitting fold of each clip ``[n]``, 0 .. 4; a piece lies in one fold."""
+    plan: NDArray[np.float32]
+    """Resampling plan ``[R, G]``: how often each piece is drawn in each replicate; fixed by the corpus revision."""
+    mean: NDArray[np.float32]
+    """Mean of the stream over the training frames ``[d]``."""
+    position_means: NDArray[np.float32]
+    """Mean of the stream at each position of a clip over the training clips ``[T, d]``."""
+    generator: Generator
+    layer: int
+    probe_frames: int = 50_000
+    """At most so many frames are given to the probes of one task."""
+
+    @property
+    def pieces(self) -> int:
+        """Number of pieces G."""
+        return self.plan.shape[1]
+
+    @cached_property
+    def probe_rows(self) -> NDArray[np.int64]:
+        """Rows (into n * T) that frame probes use: every s-th frame of every clip, s the least stride within `probe_frames`."""
+        n, frames = self.x.shape[:2]
+        stride = max(1, -(-n * frames // self.probe_frames))
+        while n * -(-frames // stride) > self.probe_frames:
+            stride += 1
+        columns = np.arange(frames - 1 - (frames - 1) // stride * stride, frames, stride)
+        return (np.arange(n)[:, None] * frames + columns[None, :]).ravel()
+
+
+@dataclass(frozen=True)
+class Features:
+    """A feature set's code of `HeldOut`."""
+
+    name: str
+    """``latents``, ``residual``, ``codec_step`` or ``codec_means``."""
+    code: scipy.sparse.csr_array | NDArray[np.float32]
+    """``[n * T, F]``: sparse for a sparse dictionary, dense otherwise; signed."""
+    clip_means: NDArray[np.float32]
+    """Mean over time of each clip's code ``[n, F]`` (the paper's aggregation)."""
+    dictionary: Dictionary | None = field(default=None)
+    """The frozen dictionary, where the features are its latents; tasks that read reconstructions need it."""
+
+    @property
+    def width(self) -> int:
+        """Number of features F."""
+        return int(self.code.shape[1])

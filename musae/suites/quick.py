@@ -1,0 +1,21 @@
+"""The suite behind `make leaderboard`: one layer of the embedded generator, minutes on a laptop."""
+
+from musae.card import SuiteCard
+
+CARD = SuiteCard(
+    name="quick",
+    summary="one layer of nano, width 2048, k 32, 1 M frames, 3 seeds; minutes on a laptop",
+    generator="nano",
+    layer=4,
+    width=2048,
+    k=32,
+    methods=("topk", "pca", "random"),
+    baselines=("residual", "codec_step", "codec_means"),
+    tasks=("reconstruction", "sparsity", "chords", "key", "tempo", "instrument"),
+    corpora=("chorales", "procedural"),
+    seeds=(0, 1, 2),
+    training_frames=1_048_576,
+    clip_seconds=10.24,
+    clips={"chorales": 480, "procedural": 800},
+    clips_per_track=2,
+)
