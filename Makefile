@@ -23,9 +23,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 leaderboard: $(INSTALLED)
 	$(VENV)/bin/musae run --suite quick
 
+# mypy does not follow setuptools' package-dir: build/types shows it the package as it is installed.
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	@rm -rf build/types && mkdir -p build/types/musae
+	@ln -s $(CURDIR)/musae/* $(CURDIR)/tasks $(CURDIR)/leaderboard $(CURDIR)/bench build/types/musae/
 	$(VENV)/bin/mypy
 
 test: lint

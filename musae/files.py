@@ -30,7 +30,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"{path}: the disk is full; nothing was written under this name. Free some space and run again.") from error
+            raise UserError(
+                f"{path}: the disk is full; nothing was written under this name. Free some space and run again."
+            ) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

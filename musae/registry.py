@@ -64,6 +64,14 @@ def entries(kind: str) -> dict[str, Entry]:
     return found
 
 
+def folder(kind: str) -> Path:
+    """The folder in which this package's members of a kind lie."""
+    spec = importlib.util.find_spec(KINDS[kind][0])
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"the folder of {kind} is missing from this installation; install musae again.")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
 def find(kind: str, name: str) -> Entry:
     """The member `name` of a kind. Raises UserError that suggests the nearest name."""
     known = entries(kind)

@@ -1,0 +1,74 @@
+"""`musae harvest`: activations to a store on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from musae.cli import options
+from musae.cli.list_command import choose
+from musae.files import runs_root
+
+
+@click.command("harvest")
+@click.argument("generator", default="nano")
+@click.option(
+    "--corpus", "corpora", multiple=True, default=("chorales", "procedural"), show_default=True, help="May be repeated."
+)
+@click.option("--split", type=click.Choice(["train", "heldout"]), default="train", show_default=True)
+@click.option(
+    "--layer", "layers", multiple=True, type=click.IntRange(0), default=(4,), show_default=True, help="May be repeated."
+)
+@click.option("--clips", type=click.IntRange(1), default=1024, show_default=True, help="Clips of each corpus, at most.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=10.24, show_default=True, help="Length of a clip.")
+@click.option("--per-track", type=click.IntRange(1), default=1, show_default=True, help="Clips of each track, at most.")
+@click.option("--dtype", type=click.Choice(["float16", "bfloat16", "float32"]), default="float16", show_default=True)
+@options.root
+def command(
+    generator: str,
+    corpora: tuple[str, ...],
+    split: str,
+    layers: tuple[int, ...],
+    clips: int,
+    seconds: float,
+    per_track: int,
+    dtype: str,
+    root: Path | None,
+) -> None:
+    """Render clips, run a GENERATOR over them once, keep the residual stream of some layers; print where the stores lie.
+
+    Interrupted, run the same command again: finished shards are checked and kept.
+
+    \b
+    Examples:
+      musae harvest nano --corpus chorales --layer 2 --layer 4
+      musae harvest nano --split heldout --clips 200
+    """
+    from musae import registry
+    from musae.activations.harvest import harvest
+    from musae.activations.tokens import Tokens, tokenize
+    from musae.cli.progress import progress
+    from musae.corpora.track import Split
+
+    names = [choose("corpora", name) for name in corpora]
+    model = registry.load("generators", choose("generators", generator)).load()
+    with progress() as show:
+        parts = []
+        for name in names:
+            corpus = registry.load("corpora", name).load()
+            chosen = corpus.clips(Split(split), seconds=seconds, per_track=per_track, limit=clips)
+            parts.append(
+                tokenize(model, corpus, chosen, progress=lambda done, of, name=name: show(f"tokens of {name}", done, of))
+            )  # type: ignore[misc]
+        folder = (root if root is not None else runs_root()) / "activations"
+        stores = harvest(
+            model,
+            Tokens.concat(parts),
+            layers,
+            folder,
+            dtype=dtype,
+            progress=lambda done, of: show("activations", done, of),  # type: ignore[arg-type]
+        )
+    for layer, store in stores.items():
+        click.echo(f"layer {layer}: {store.folder}  ({store.frames:,} frames of width {store.d}, {store.manifest.dtype})")

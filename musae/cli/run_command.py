@@ -1,0 +1,161 @@
+"""`musae run`: the main job: train, score, rank."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from musae.cli import options
+from musae.errors import UserError
+from musae.files import atomic_path, runs_root
+
+if TYPE_CHECKING:
+    from musae.card import SuiteCard
+    from musae.cli.progress import Bars, Lines
+    from musae.evaluate import Job
+    from musae.workspace import Workspace
+
+
+@click.command("run")
+@options.suite
+@options.root
+@click.option("--workers", type=click.IntRange(1), default=None, help="Worker processes, one thread each.  [default: one a core]")
+@click.option(
+    "--published",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Rows to hold the run's rows against; never read as answers.  [default: results/ of the checkout]",
+)
+@click.option("--details", is_flag=True, help="Show every row that differs from the published ones, and every verdict.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, with estimated time and disk, and do nothing.")
+def command(suite: str, root: Path | None, workers: int | None, published: Path | None, details: bool, dry_run: bool) -> None:
+    """Train a suite's dictionaries, score them on its tasks, print the leaderboard.
+
+    What lies under the root is not computed again: interrupted, run the same command again.
+
+    \b
+    Examples:
+      musae run
+      musae run --suite full --dry-run
+      musae run --root /scratch/musae --workers 8
+    """
+    from musae.cli.progress import progress
+    from musae.evaluate import jobs
+    from musae.workspace import Workspace, suite_card
+
+    begun = time.monotonic()
+    card = suite_card(suite)
+    workspace = Workspace(card, root if root is not None else runs_root())
+    workers = workers or _cores()
+    if dry_run:
+        _plan(workspace, jobs(card), workers)
+        return
+    with progress() as show:
+        workspace.progress = show
+        todo = _prepare(workspace, jobs(card))
+        if todo:
+            _work(card, workspace.root, todo, workers, show)
+    _report(workspace, published or _checkout_results(), details)
+    done = f"{len(todo)} jobs done" if todo else "nothing to do: every row was there already"
+    click.echo(f"{done}, in {time.monotonic() - begun:.0f} s; rows are under {workspace.results}", err=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _prepare(workspace: Workspace, jobs: Sequence[Job]) -> list[Job]:
+    """Harvest what every job reads; the jobs that are still to do."""
+    from musae.evaluate import is_done
+
+    _ = workspace.training
+    for corpus in workspace.suite.corpora:
+        workspace.heldout_store(corpus)
+    return [job for job in jobs if not is_done(workspace, job)]
+
+
+def _work(suite: SuiteCard, root: Path, todo: Sequence[Job], workers: int, show: Lines | Bars) -> None:
+    from musae.cli.progress import figures
+    from musae.engines import local
+
+    done = 0
+
+    def watch(event: str, job: Job, report: Mapping[str, float]) -> None:
+        nonlocal done
+        if event == "done":
+            done += 1
+            show("jobs", done, len(todo), f"  {job.name}")
+        elif event == "report" and "steps" in report:
+            show(job.name, int(report["step"]), int(report["steps"]), figures(report))
+
+    local.run(suite, root, todo, workers=min(workers, len(todo)), watch=watch)
+
+
+def _report(workspace: Workspace, published: Path | None, details: bool) -> None:
+    """Print the board, write it beside the rows, and say how it agrees with published rows."""
+    from musae.leaderboard import render_files
+    from musae.leaderboard.agreement import agreement, verdicts
+    from musae.leaderboard.board import boards
+    from musae.results import read_all
+
+    files = read_all(workspace.results)
+    for name, format in (("leaderboard.md", "markdown"), ("leaderboard.csv", "csv")):
+        with atomic_path(workspace.home / name) as temporary:
+            temporary.write_text(render_files(files, format), encoding="utf-8")  # type: ignore[arg-type]
+    width = max(80, shutil.get_terminal_size((120, 24)).columns)
+    click.echo(render_files(files, "table", width=width, color=sys.stdout.isatty()), nl=False)
+    theirs = read_all(published) if published is not None else []
+    if not theirs:
+        click.echo("\nNo published rows to compare with.")
+        return
+    found = agreement(files, theirs)
+    click.echo(f"\n{found.summary()}.")
+    if details:
+        for line in (*found.details(), *(verdict for board in boards(files) for verdict in verdicts(board))):
+            click.echo(f"  {line}")
+
+
+def _checkout_results() -> Path | None:
+    """The published rows of the checkout that this package runs from, if it has any."""
+    folder = Path(__file__).resolve().parents[2] / "results"
+    return folder if any(folder.glob("*@*/")) else None
+
+
+SECONDS_PER_FRAME = {"harvest": 3e-5, "tokens": 3e-4, "encode": 3e-5}
+"""Measured on one core of an EPYC with AVX-512, for the embedded generator: forward pass, rendering and codec, encoding."""
+SECONDS_PER_STEP = 4.7e-8
+"""Of training, per frame, latent and 256 dimensions; same machine."""
+SECONDS_PER_TASKS = 14.0
+"""All tasks for one feature set on one corpus; same machine."""
+
+
+def _plan(workspace: Workspace, jobs: Sequence[Job], workers: int) -> None:
+    """Print the cells, and what they would cost."""
+    from musae.activations.harvest import estimate
+
+    suite, frames, width = workspace.suite, workspace.frames_per_clip, workspace.generator_card.width
+    clips = {"training": -(-suite.training_frames // frames), **suite.clips}
+    disk = sum(estimate(count, frames, width, 1) for count in clips.values())
+    rendered = sum(suite.clips.values()) * frames
+    fits = [job for job in jobs if job.corpus is None]
+    seconds = sum(clips.values()) * frames * SECONDS_PER_FRAME["harvest"] + rendered * SECONDS_PER_FRAME["tokens"] / workers
+    trained = sum(suite.training_frames * suite.width * SECONDS_PER_STEP * width / 256 for job in fits if job.method == "topk")
+    seconds += (trained + (len(jobs) - len(fits)) * SECONDS_PER_TASKS) / workers
+    click.echo(f"suite {suite.name}: {suite.summary}")
+    for job in jobs:
+        click.echo(f"  {job.name}" + (f": {', '.join(suite.tasks)}" if job.corpus else ""))
+    cells = (len(jobs) - len(fits)) * len(suite.tasks)
+    click.echo(
+        f"{len(fits)} fits and {cells} cells; about {seconds / 60:.0f} minutes with {workers} workers (scaled from figures of one "
+        f"EPYC core) and {disk / 2**30:.1f} GiB under {workspace.root}"
+    )
+    free = shutil.disk_usage(next(p for p in (workspace.root, *workspace.root.absolute().parents) if p.exists())).free
+    if free < disk:
+        raise UserError(f"{workspace.root}: only {free / 2**30:.1f} GiB are free; give another --root.")

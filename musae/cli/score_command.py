@@ -1,0 +1,48 @@
+"""`musae score`: somebody's dictionary on the board."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from musae.cli import options
+from musae.files import runs_root
+
+
+@click.command("score")
+@click.argument("dictionary", type=click.Path(path_type=Path))
+@options.suite
+@options.root
+def command(dictionary: Path, suite: str, root: Path | None) -> None:
+    """Score a saved dictionary with a suite's tasks and print it beside the rows of the root.
+
+    \b
+    Examples:
+      musae score runs/mine.safetensors
+      musae score mine.safetensors --suite full
+    """
+    from musae.cli.progress import progress
+    from musae.dictionary import load
+    from musae.errors import UserError
+    from musae.evaluate import score
+    from musae.leaderboard import render_files
+    from musae.results import read_all
+    from musae.workspace import Workspace, suite_card
+
+    loaded = load(dictionary)
+    with progress() as show:
+        workspace = Workspace(suite_card(suite), root if root is not None else runs_root(), show)
+        if loaded.inputs != workspace.generator_card.width:
+            raise UserError(
+                f"{dictionary}: its atoms have {loaded.inputs} dimensions, and the stream of {workspace.suite.generator} "
+                f"{workspace.generator_card.width}; give a dictionary of this generator, or a suite of the other."
+            )
+        for corpus in workspace.suite.corpora:
+            show(f"score on {corpus}", 0, 1)
+            score(workspace, loaded, loaded.seed, corpus)
+            show(f"score on {corpus}", 1, 1)
+    width = max(80, shutil.get_terminal_size((120, 24)).columns)
+    click.echo(render_files(read_all(workspace.results), "table", width=width, color=sys.stdout.isatty()), nl=False)

@@ -1,0 +1,145 @@
+"""Dictionaries x corpora x tasks x seeds -> rows, in cells that are computed once.
+
+A `Job` is the unit of work that an engine runs: fit one dictionary, or score one feature set on one corpus (all tasks at once,
+since they share its code). A job that lies on disk is done: it is idempotent, and so is every engine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from musae import registry
+from musae.card import MethodCard, SuiteCard
+from musae.files import runs_root
+from musae.results import Cell, Row, RowFile, path_of, provenance, read, write
+from musae.workspace import Workspace, encode, suite_card, task_card
+
+if TYPE_CHECKING:
+    from musae.dictionary import Dictionary, FeatureSet, Report
+
+
+@dataclass(frozen=True)
+class Job:
+    """Fit a dictionary (`corpus` is None) or score a feature set on a corpus."""
+
+    method: str
+    seed: int | None
+    corpus: str | None = None
+
+    @property
+    def name(self) -> str:
+        """For people: ``fit topk seed 1``, ``score pca on chorales``."""
+        seed = "" if self.seed is None else f" seed {self.seed}"
+        return f"score {self.method}{seed} on {self.corpus}" if self.corpus else f"fit {self.method}{seed}"
+
+    @property
+    def needs(self) -> Job | None:
+        """The job that must be done before this one."""
+        return Job(self.method, self.seed) if self.corpus else None
+
+
+def jobs(suite: SuiteCard) -> list[Job]:
+    """All jobs of a suite: the fits first, then the scores."""
+    fits, scores = [], []
+    for method in (*suite.methods, *suite.baselines):
+        card = cast(MethodCard, registry.find("methods", method).card)
+        for seed in suite.seeds if card.seeded else (None,):
+            if card.role != "baseline":
+                fits.append(Job(method, seed))
+            scores += [Job(method, seed, corpus) for corpus in suite.corpora]
+    return fits + scores
+
+
+def is_done(workspace: Workspace, job: Job) -> bool:
+    """Whether everything that a job makes lies on disk."""
+    feature_set = workspace.feature_set(job.method, job.seed)
+    card = cast(MethodCard, registry.find("methods", job.method).card)
+    fitted = card.role == "baseline" or workspace.dictionary_path(feature_set, job.seed).exists()
+    if job.corpus is None or not fitted:
+        return fitted and job.corpus is None
+    frozen = workspace.fit(job.method, job.seed)
+    cells = [_cell(workspace, frozen, job.seed, job.corpus, task) for task in workspace.suite.tasks]
+    return all((workspace.results / path_of(cell)).exists() for cell in cells)
+
+
+def do(workspace: Workspace, job: Job, reports: Sequence[Report] = ()) -> None:
+    """Do a job; what lies on disk is not computed again."""
+    feature_set = workspace.fit(job.method, job.seed, reports)
+    if job.corpus is not None:
+        score(workspace, feature_set, job.seed, job.corpus)
+
+
+def score(workspace: Workspace, feature_set: FeatureSet, seed: int | None, corpus: str) -> list[RowFile]:
+    """Rows of a frozen feature set on one corpus, one file a task; only tasks without a file are computed."""
+    import torch
+
+    files: list[RowFile] = []
+    features = data = None
+    for task in workspace.suite.tasks:
+        cell = _cell(workspace, feature_set, seed, corpus, task)
+        path = workspace.results / path_of(cell)
+        if path.exists():
+            files.append(read(path))
+            continue
+        if data is None:
+            data = workspace.heldout(corpus)
+            features = encode(feature_set, data)
+        begun = time.perf_counter()
+        scores = registry.load("tasks", task).score(features, data)
+        made = provenance(device=_device(), threads=torch.get_num_threads(), seconds=time.perf_counter() - begun)
+        file = RowFile.of(cell, made, task_card(task), scores)
+        write(workspace.results, file)
+        files.append(file)
+    return files
+
+
+def evaluate(dictionary: Dictionary | FeatureSet, suite: str = "quick", root: Path | str | None = None) -> list[Row]:
+    """Score a frozen dictionary (or any feature set) with a suite's tasks on its corpora; what the command line does.
+
+    Args:
+        dictionary: fitted; its residual stream is the suite's generator at the suite's layer.
+        suite: name of a suite (`musae list suites`).
+        root: where artefacts and rows are kept; default ``runs/``. Rows that lie there are read, not computed again.
+
+    Returns all rows. Raises UserError for an unknown suite, or a dictionary whose atoms are not of the stream's width.
+    """
+    workspace = Workspace(suite_card(suite), Path(root) if root is not None else runs_root())
+    seed = getattr(dictionary, "seed", None)
+    files = [file for corpus in workspace.suite.corpora for file in score(workspace, dictionary, seed, corpus)]
+    return [row for file in files for row in file.rows]
+
+
+def _cell(workspace: Workspace, feature_set: FeatureSet, seed: int | None, corpus: str, task: str) -> Cell:
+    suite = workspace.suite
+    card = cast(MethodCard, registry.find("methods", feature_set.name).card)
+    trained = getattr(feature_set, "trained", {})
+    latents = card.features == "latents"
+    return Cell(
+        suite=suite.name,
+        suite_version=suite.version,
+        generator=workspace.generator.card.name,
+        generator_revision=workspace.generator.revision,
+        layer=suite.layer,
+        method=feature_set.name,
+        role=card.role,
+        features=card.features,  # type: ignore[arg-type]
+        dictionary=feature_set.content_hash,
+        seed=seed if card.seeded else None,
+        width=feature_set.width if latents else None,
+        k=getattr(feature_set, "k", None),
+        training_frames=int(trained.get("frames", 0)),
+        corpus=corpus,
+        corpus_revision=workspace.corpus(corpus).revision,
+        task=task,
+        task_version=task_card(task).version,
+    )
+
+
+def _device() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
