@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from musae import registry
-from musae.card import CorpusCard, GeneratorCard, MethodCard, SuiteCard, TaskCard
+from musae.card import GeneratorCard, MethodCard, SuiteCard, TaskCard
 from musae.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from musae.scores.heldout import Features, HeldOut
 
 FOLDS = 5
-"""Folds of the cross-fitted probes."""
+"""Folds of the cross-fitted probes: whole pieces, sizes differing by at most one, fixed by the corpus revision."""
 
 Progress = Callable[[str, int, int], None]
 """Receives (what is being done, how much of it is done, how much there is)."""
@@ -161,8 +161,8 @@ class Workspace:
         return self._heldout[corpus]
 
     def _read_heldout(self, corpus: str) -> HeldOut:
+        from musae.scores import spread
         from musae.scores.heldout import HeldOut
-        from musae.scores.spread import resampling_plan
 
         store, clips = self.heldout_store(corpus), self.clips(corpus)
         revision = self.corpus(corpus).revision
@@ -175,8 +175,8 @@ class Workspace:
             codes=store.tokens.codes.astype(np.int64),
             times=store.times().numpy(),
             groups=groups,
-            folds=_folds(revision, len(names))[groups],
-            plan=resampling_plan(revision, len(names), self.suite.replicates),
+            folds=spread.random(revision, "folds").permutation(np.arange(len(names)) % FOLDS)[groups],
+            plan=spread.resampling_plan(revision, len(names), self.suite.replicates),
             mean=self.training.mean().numpy(),
             position_means=self.training.position_means().float().numpy(),
             generator=self.generator,
@@ -259,12 +259,6 @@ def _corpus(name: str) -> Corpus:
     return cast("Corpus", registry.load("corpora", name).load())
 
 
-def _folds(revision: str, pieces: int) -> np.ndarray:
-    """Fold of each piece ``[pieces]``: sizes differ by at most one; fixed by the corpus revision."""
-    folds = np.arange(pieces) % FOLDS
-    return np.random.default_rng(list(f"folds {revision}".encode())).permutation(folds)
-
-
 def suite_card(name: str) -> SuiteCard:
     """A suite by name, with every name in it checked. Raises UserError that suggests the nearest name."""
     suite = cast(SuiteCard, registry.find("suites", name).card)
@@ -283,8 +277,3 @@ def suite_card(name: str) -> SuiteCard:
 def task_card(name: str) -> TaskCard:
     """A task's card."""
     return cast(TaskCard, registry.find("tasks", name).card)
-
-
-def corpus_card(name: str) -> CorpusCard:
-    """A corpus's card."""
-    return cast(CorpusCard, registry.find("corpora", name).card)

@@ -177,7 +177,9 @@ class Corpus(Protocol):
     def tracks(self, split: Split) -> Sequence[Track]:
         """The tracks of a split, in a fixed order."""
 
-    def clips(self, split: Split, *, seconds: float, per_track: int = 1, limit: int | None = None, seed: int = 0) -> Sequence[Clip]:
+    def clips(
+        self, split: Split, *, seconds: float, per_track: int = 1, limit: int | None = None, seed: int = 0
+    ) -> Sequence[Clip]:
         """Clips at random offsets (seeded): `per_track` of each track; at most `limit` in all, spread over groups."""
 
     def audio(self, clips: Sequence[Clip], rate: int) -> Iterator[NDArray[np.float32]]:

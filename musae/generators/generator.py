@@ -52,5 +52,7 @@ class Generator(Protocol):
     def loss(self, codes: Tensor, layer: int | None = None, splice: Splice | None = None) -> Tensor:
         """Next-token cross-entropy in nats per clip and codebook ``[n, K]``, mean over frames; with a layer's stream replaced."""
 
-    def generate(self, prompt: Tensor, frames: int, *, seed: int, layer: int | None = None, splice: Splice | None = None) -> Tensor:
-        """Continue codes ``[n, K, T0]`` by `frames` frames, sampled at temperature 1; optionally with a layer's stream replaced."""
+    def generate(
+        self, prompt: Tensor, frames: int, *, seed: int, layer: int | None = None, splice: Splice | None = None
+    ) -> Tensor:
+        """Continue codes ``[n, K, T0]`` by `frames` frames, sampled at temperature 1; with a layer's stream replaced."""

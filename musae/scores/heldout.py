@@ -1,27 +1,32 @@
 """What a task sees: the held-out clips of one corpus through one generator, and a feature set's code of them.
 
-Shapes: n clips of T frames, d stream width, F features, G pieces (groups), R bootstrap replicates. Row ``c * T + f`` of a code
-is frame f of clip c.
+Shapes: n clips of T frames, d stream width, F features, G pieces (groups), R bootstrap replicates. Row ``c * T + f`` of
+a code is frame f of clip c.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
 from musae.corpora.track import Clip
-from musae.dictionary import Dictionary
-from musae.generators.generator import Generator
+
+if TYPE_CHECKING:  # scores are numpy; torch is loaded only by who makes a dictionary or a generator
+    from musae.dictionary import Dictionary
+    from musae.generators.generator import Generator
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Held-out clips of a corpus with their residual stream at one layer."""
+    """Held-out clips of a corpus with their residual stream at one layer. Compared by identity."""
 
     corpus: str
     corpus_revision: str
@@ -46,11 +51,23 @@ class HeldOut:
     layer: int
     probe_frames: int = 50_000
     """At most so many frames are given to the probes of one task."""
+    _memo: dict[str, object] = field(default_factory=dict, init=False, repr=False)
+
+    def once(self, key: str, make: Callable[[], T]) -> T:
+        """`make()`, kept for later callers: for what depends on the data alone and is shared by all feature sets."""
+        if key not in self._memo:
+            self._memo[key] = make()
+        return cast(T, self._memo[key])
+
+    @property
+    def period(self) -> float:
+        """Seconds from one row to the next."""
+        return float(self.times[1] - self.times[0])
 
     @property
     def pieces(self) -> int:
         """Number of pieces G."""
-        return self.plan.shape[1]
+        return int(self.plan.shape[1])
 
     @cached_property
     def probe_rows(self) -> NDArray[np.int64]:
@@ -60,7 +77,8 @@ class HeldOut:
         while n * -(-frames // stride) > self.probe_frames:
             stride += 1
         columns = np.arange(frames - 1 - (frames - 1) // stride * stride, frames, stride)
-        return (np.arange(n)[:, None] * frames + columns[None, :]).ravel()
+        rows: NDArray[np.int64] = (np.arange(n)[:, None] * frames + columns[None, :]).ravel()
+        return rows
 
 
 @dataclass(frozen=True)
@@ -80,3 +98,8 @@ class Features:
     def width(self) -> int:
         """Number of features F."""
         return int(self.code.shape[1])
+
+    def sparse_means(self, clips: NDArray[np.int64]) -> scipy.sparse.csr_array | NDArray[np.float32]:
+        """`clip_means` of some clips, sparse where the code is: so that a clip on which a latent is silent is no detection."""
+        means = self.clip_means[clips]
+        return scipy.sparse.csr_array(means) if isinstance(self.code, scipy.sparse.csr_array) else means

@@ -7,6 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+CHANCE = "chance"
+"""Control: the best answer that reads no feature, measured on the same clips with the same metric."""
+
+PERMUTED = "permuted_labels"
+"""Control: the same probe, fitted and scored on whole label tracks permuted between pieces."""
+
 
 @dataclass(frozen=True)
 class Score:

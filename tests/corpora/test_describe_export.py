@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from musae.corpora.export import export, to_jams
 from musae.corpora.notes import LazyTracks, NoteCorpus
 from musae.corpora.procedural import compose, perform
 from musae.corpora.track import Annotations, Clip, Span, Split, Track
+from musae.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -90,23 +92,23 @@ def test_export_resumes_and_refuses_other_settings(corpus: NoteCorpus, tmp_path:
     export(corpus, tmp_path, Split.HELDOUT, limit=2, seconds=1.0, rate=8000)
     assert first.read_bytes() == b"kept"
     assert len(list(tmp_path.glob("*.jams"))) == 2
-    with pytest.raises(Exception, match="its rate is 8000, not 16000"):
+    with pytest.raises(UserError, match="its rate is 8000, not 16000"):
         export(corpus, tmp_path, Split.HELDOUT, limit=1, seconds=1.0, rate=16_000)
     sheet = first.with_suffix(".jams")
     sheet.write_text(json.dumps({"sandbox": json.loads(sheet.read_text())["sandbox"] | {"revision": "0000000000"}}))
-    with pytest.raises(Exception, match="its revision is '0000000000'"):
+    with pytest.raises(UserError, match="its revision is '0000000000'"):
         export(corpus, tmp_path, Split.HELDOUT, limit=1, seconds=1.0, rate=8000)
     sheet.write_text("{")
-    with pytest.raises(Exception, match="damaged"):
+    with pytest.raises(UserError, match="damaged"):
         export(corpus, tmp_path, Split.HELDOUT, limit=1, seconds=1.0, rate=8000)
 
 
 def test_whole_tracks_keep_their_id_and_unsafe_ids_are_refused(corpus: NoteCorpus, tmp_path: Path) -> None:
     track = corpus.tracks(Split.HELDOUT)[0]
-    short = [procedural.replace(track, duration=1.0, id=name) for name in ("safe-1", "../up")]
+    short = [dataclasses.replace(track, duration=1.0, id=name) for name in ("safe-1", "../up")]
     small = NoteCorpus(procedural.CARD, rules="", sources=(), build=lambda split: short)
     assert export(small, tmp_path, Split.HELDOUT, limit=1, rate=8000) == [tmp_path / "safe-1.jams"]
-    with pytest.raises(Exception, match="no safe file name"):
+    with pytest.raises(UserError, match="no safe file name"):
         export(small, tmp_path, Split.HELDOUT, rate=8000)
 
 

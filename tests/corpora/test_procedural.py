@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from musae.corpora import harmony, procedural
 from musae.corpora.arrange import METERS
 from musae.corpora.procedural import FACTORS, PIECES, compose, perform, twin, twin_piece
-from musae.corpora.track import CONCEPTS, Split, Track, Truth
+from musae.corpora.track import CONCEPTS, Note, Split, Track, Truth
 from musae.errors import UserError
 
 pieces = st.builds(compose, st.sampled_from(Split), st.integers(0, 479))
@@ -132,8 +132,21 @@ def notes_without(track: Track, *fields: str) -> list[tuple[object, ...]]:
     return sorted(tuple(getattr(n, f) for f in kept) for n in track.notes)  # type: ignore[type-var]
 
 
+def in_beats(track: Track) -> list[Note]:
+    """Notes in an order that does not hang on the rounding of equal onsets."""
+    return sorted(
+        track.notes, key=lambda n: (round(n.onset * (track.annotations.tempo or 0) / 60, 6), n.voice, n.pitch, n.velocity)
+    )
+
+
 def melodic(track: Track) -> list[int]:
     return sorted(n.pitch for n in track.notes if not track.voices[n.voice].drums)
+
+
+def heard(track: Track) -> list[tuple[float, tuple[set[int], int]]]:
+    """Start and sound of each chord; where keys meet, one chord may go on under another spelling."""
+    chords = [(s.start, chord_classes(s.label)) for s in track.annotations.chords]
+    return [c for before, c in zip([None, *chords], chords, strict=False) if before is None or before[1] != c[1]]
 
 
 @settings(max_examples=25, deadline=None)
@@ -145,9 +158,9 @@ def test_transposed_twin_moves_every_pitch_alike(index: int) -> None:
     assert len(set(np.subtract(melodic(other), melodic(track)))) == 1
     interval = melodic(other)[0] - melodic(track)[0]
     assert interval % 12
-    for ours, theirs in zip(track.annotations.chords, other.annotations.chords, strict=True):
-        assert (ours.start, ours.end) == (theirs.start, theirs.end)
-        assert chord_classes(theirs.label)[0] == {(c + interval) % 12 for c in chord_classes(ours.label)[0]}
+    for (start, classes), (their_start, theirs) in zip(heard(track), heard(other), strict=True):
+        assert their_start == start
+        assert theirs == ({(c + interval) % 12 for c in classes[0]}, (classes[1] + interval) % 12)
     for ours, theirs in zip(track.annotations.keys, other.annotations.keys, strict=True):
         tonics = [mir_eval.key.KEY_TO_SEMITONE[s.label.split()[0].lower()] for s in (ours, theirs)]
         assert (tonics[1] - tonics[0] - interval) % 12 == 0
@@ -167,7 +180,7 @@ def test_tempo_twin_scales_every_time(index: int) -> None:
     assert not 0.85 < ratio < 1.15
     assert 60 <= other.annotations.tempo <= 180
     assert other.duration == pytest.approx(track.duration * ratio)
-    for ours, theirs in zip(track.notes, other.notes, strict=True):
+    for ours, theirs in zip(in_beats(track), in_beats(other), strict=True):
         assert (ours.pitch, ours.velocity, ours.voice) == (theirs.pitch, theirs.velocity, theirs.voice)
         assert theirs.onset == pytest.approx(ours.onset * ratio)
         assert theirs.duration == pytest.approx(ours.duration * ratio)

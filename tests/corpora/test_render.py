@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -95,7 +98,7 @@ def test_audio_does_not_depend_on_the_batch_or_the_workers(corpus: NoteCorpus, t
 def test_a_clip_sounds_as_its_track_does(corpus: NoteCorpus, tracks: list[Track]) -> None:
     """Up to the lead: of notes older than a second, and of free oscillators' phases, the clip knows nothing."""
     piece = procedural.compose(Split.HELDOUT, 0)
-    plain = procedural.replace(piece, chords_program=0, melody_program=None, bass_program=None, pattern="repeated", drums=False)
+    plain = dataclasses.replace(piece, chords_program=0, melody_program=None, bass_program=None, pattern="repeated", drums=False)
     track = procedural.perform(plain)
     whole = render.render(Segment(track.notes, track.voices, track.duration), RATE)
     clip = render.render(Segment(track.notes, track.voices, 4.0, start=8.0), RATE)
@@ -108,7 +111,7 @@ def test_clips_lie_in_their_tracks_and_do_not_depend_on_others(corpus: NoteCorpu
     assert len(few) == 10
     assert len({clip.group for clip in few}) == 10
     assert {c.id for c in few} <= {c.id for c in more}
-    assert all(0 <= c.start and c.start + c.duration <= c.track.duration for c in more)
+    assert all(c.start >= 0 and c.start + c.duration <= c.track.duration for c in more)
     assert {c.start for c in few} != {c.start for c in corpus.clips(Split.HELDOUT, seconds=10.24, limit=10, seed=4)}
 
 
@@ -129,9 +132,9 @@ def test_tracks_too_short_are_left_out(tracks: list[Track]) -> None:
         small.clips(Split.HELDOUT, seconds=0)
 
 
-def test_revision_follows_code_and_rules_but_not_comments(tmp_path: pytest.TempPathFactory) -> None:
+def test_revision_follows_code_and_rules_but_not_comments(tmp_path: Path) -> None:
     def revision(code: str, rules: str = "r") -> str:
-        source = tmp_path / "source.py"  # type: ignore[operator]
+        source = tmp_path / "source.py"
         source.write_text(code)
         return NoteCorpus(procedural.CARD, rules=rules, sources=(str(source),), build=lambda split: []).revision
 

@@ -1,0 +1,223 @@
+"""Conformance: what every method must satisfy, for this project's methods and for anyone's.
+
+In a plug-in's own tests::
+
+    from musae.testing import check_method
+    from my_package.my_method import MyMethod
+
+    def test_conformance():
+        check_method(MyMethod)
+
+`check_method` runs all checks and raises AssertionError with a sentence that says what is wrong; each check is public too.
+Frames are made here: 24 columns, a few hundred rows, off-centre and of unequal variance.
+"""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from musae.dictionary import Dictionary, FeatureSet, SparseCode, TensorFrames, load
+from musae.errors import UserError
+
+COLUMNS = 24
+SMALL = {"width": 48, "k": 4, "seed": 3}
+"""Hyper-parameters with which a class of dictionaries is tried."""
+
+
+def check_method(method: type[FeatureSet] | FeatureSet) -> None:
+    """All checks that apply to a method: a class (tried at a small size), or an instance (tried with its hyper-parameters)."""
+    if isinstance(method, FeatureSet):
+        cls, config = type(method), method.config()
+    else:
+        cls, config = method, dict(SMALL) if issubclass(method, Dictionary) else {"columns": COLUMNS}
+    if not issubclass(cls, Dictionary):
+        check_feature_set(cls(**config))
+        return
+    make = partial(cls, **config)
+    check_hyper_parameters(make())
+    check_needs_fit(make())
+    check_sizes(make)
+    frames = sample_frames()
+    dictionary = check_fit(make(), frames)
+    check_code(dictionary, frames)
+    check_rows_independent(dictionary, frames)
+    check_decode_linear(dictionary, frames)
+    check_explains(dictionary, frames)
+    check_bad_input(dictionary)
+    check_deterministic(make, frames)
+    check_saved(dictionary, frames)
+
+
+def sample_frames(n: int = 600, columns: int = COLUMNS) -> Tensor:
+    """Frames ``[n, columns]`` that are sums of a few directions, off-centre, of unequal variance."""
+    generator = torch.Generator().manual_seed(20)
+    atoms = torch.randn(2 * columns, columns, generator=generator)
+    code = torch.rand(n, 2 * columns, generator=generator) * (torch.rand(n, 2 * columns, generator=generator) < 0.1)
+    return code @ atoms + torch.linspace(-3, 5, columns) + 0.05 * torch.randn(n, columns, generator=generator)
+
+
+def check_hyper_parameters(dictionary: Dictionary) -> None:
+    """The constructor stores its arguments verbatim under their names, has width, k and seed, and learns nothing."""
+    name = dictionary.name
+    arguments = inspect.signature(type(dictionary)).parameters
+    for wanted in ("width", "k", "seed"):
+        assert wanted in arguments, f"{name}: the constructor must take {wanted!r}"
+    for argument, parameter in arguments.items():
+        assert hasattr(dictionary, argument), f"{name}: the constructor must store its argument {argument!r} under that name"
+        assert parameter.default is not parameter.empty, f"{name}: the argument {argument!r} needs a default"
+    again = type(dictionary)(**dictionary.config())
+    assert again.config() == dictionary.config(), f"{name}: the constructor must store its arguments unchanged"
+    assert not dictionary.tensors, f"{name}: nothing may be learnt before fit"
+
+
+def check_needs_fit(dictionary: Dictionary) -> None:
+    """Before `fit`, encoding and saving raise UserError."""
+    _must_raise(lambda: dictionary.encode(sample_frames(4)), f"{dictionary.name}: encode before fit must raise UserError")
+    _must_raise(lambda: dictionary.save("/nowhere/x"), f"{dictionary.name}: save before fit must raise UserError")
+
+
+def check_sizes(make: Callable[..., Dictionary]) -> None:
+    """A k that is 0 or larger than the width is refused by `fit`."""
+    width = make().width
+    for k in (0, width + 1):
+        dictionary = make(k=k)
+        _must_raise(partial(dictionary.fit, TensorFrames(sample_frames())), f"{dictionary.name}: fit must refuse k = {k}")
+
+
+def check_fit(dictionary: Dictionary, x: Tensor) -> Dictionary:
+    """`fit` returns self, frozen: float32 tensors without gradients, says what it was fitted on, and leaves the frames alone."""
+    name, before = dictionary.name, x.clone()
+    fitted = dictionary.fit(TensorFrames(x, identity="sample"))
+    assert fitted is dictionary, f"{name}: fit must return self"
+    assert torch.equal(x, before), f"{name}: fit must not change the frames"
+    for key, tensor in dictionary.tensors.items():
+        assert tensor.dtype == torch.float32, f"{name}: tensors[{key!r}] must be float32, not {tensor.dtype}"
+        assert not tensor.requires_grad, f"{name}: tensors[{key!r}] must be frozen, it requires a gradient"
+        assert bool(tensor.isfinite().all()), f"{name}: tensors[{key!r}] must be finite"
+    atoms, d = dictionary.atoms, x.shape[1]
+    assert len(atoms) <= dictionary.width, f"{name}: {len(atoms)} atoms, more than the width, {dictionary.width}"
+    assert dictionary.inputs == atoms.shape[1] == d, f"{name}: inputs and atoms must have the frames' {d} columns"
+    assert dictionary.bias.shape == (d,), f"{name}: bias must be [{d}], not {list(dictionary.bias.shape)}"
+    assert dictionary.trained.get("store") == "sample", f"{name}: trained['store'] must be the source's identity"
+    assert dictionary.trained.get("frames", 0) > 0, f"{name}: trained['frames'] must count the frames seen"
+    return dictionary
+
+
+def check_code(dictionary: Dictionary, x: Tensor) -> None:
+    """A code has a row a frame, at most k latents a row, ascending indices in range, and no stored zero."""
+    name, code = dictionary.name, dictionary.encode(x)
+    assert isinstance(code, SparseCode), f"{name}: encode must return a SparseCode"
+    assert code.rows == len(x), f"{name}: {len(x)} frames gave a code of {code.rows} rows"
+    assert code.width == len(dictionary.atoms), f"{name}: the code's width {code.width} is not the number of atoms"
+    counts = code.offsets.diff()
+    ends = [int(code.offsets[0]), int(code.offsets[-1]), len(code.indices)]
+    assert ends == [0, len(code.values), len(code.values)], f"{name}: the code's offsets do not span its values"
+    assert int(counts.max()) <= dictionary.k, f"{name}: a frame has {int(counts.max())} latents, more than k = {dictionary.k}"
+    assert bool((code.values != 0).all()), f"{name}: a zero is stored"
+    rows = torch.arange(code.rows).repeat_interleave(counts)
+    flat = rows * code.width + code.indices
+    assert bool(((code.indices >= 0) & (code.indices < code.width)).all()), f"{name}: an index is out of range"
+    assert bool((flat.diff() > 0).all()), f"{name}: indices must ascend within a row"
+    assert dictionary.encode(x[:0]).rows == 0, f"{name}: no frames must give an empty code"
+
+
+def check_rows_independent(dictionary: Dictionary, x: Tensor) -> None:
+    """A frame's code does not depend on its neighbours, up to rounding (context ``frame``)."""
+    if dictionary.context != "frame":
+        return
+    together = _dense(dictionary, x[:32])
+    alone = torch.cat([_dense(dictionary, row) for row in x[:32].unsqueeze(1)])
+    message = f"{dictionary.name}: a frame's code changes with its neighbours"
+    assert torch.allclose(together, alone, rtol=1e-4, atol=1e-4 * float(together.abs().max())), message
+
+
+def check_decode_linear(dictionary: Dictionary, x: Tensor) -> None:
+    """`decode` is ``code @ atoms + bias``."""
+    code = dictionary.encode(x)
+    expected = code.dense().double() @ dictionary.atoms.double() + dictionary.bias.double()
+    decoded = dictionary.decode(code)
+    message = f"{dictionary.name}: decode must be code @ atoms + bias"
+    assert decoded.shape == x.shape, f"{dictionary.name}: decode gave {list(decoded.shape)} for frames {list(x.shape)}"
+    assert torch.allclose(decoded.double(), expected, atol=1e-4 * float(expected.abs().max())), message
+
+
+def check_explains(dictionary: Dictionary, x: Tensor) -> None:
+    """On the frames that it was fitted on, the reconstruction beats their mean (FVU below 1)."""
+    left = dictionary.decode(dictionary.encode(x)) - x
+    fvu = float(left.square().sum() / (x - x.mean(0)).square().sum())
+    assert fvu < 1, f"{dictionary.name}: FVU {fvu:.3f} on its own training frames; the mean alone gives 1"
+
+
+def check_bad_input(features: FeatureSet) -> None:
+    """Another number of columns or axes, and NaN, raise UserError."""
+    lead = (3,) if features.context == "frame" else (3, 5)
+    good = torch.zeros(*lead, features.inputs)
+    bad = good.clone()
+    bad.view(-1)[7] = float("nan")
+    for what, x in (("other columns", torch.zeros(*lead, features.inputs + 1)), ("another axis", good[0]), ("NaN", bad)):
+        _must_raise(partial(features.encode, x), f"{features.name}: encode must refuse {what}")
+
+
+def check_deterministic(make: Callable[..., Dictionary], x: Tensor) -> None:
+    """The same seed gives the same dictionary, bit for bit."""
+    first, second = (make().fit(TensorFrames(x)) for _ in range(2))
+    assert first.content_hash == second.content_hash, f"{first.name}: two fits with one seed differ"
+
+
+def check_saved(dictionary: Dictionary, x: Tensor) -> None:
+    """Saving and loading changes nothing; damage and a missing file are noticed. The method must be in the registry."""
+    name = dictionary.name
+    with tempfile.TemporaryDirectory() as folder:
+        path = dictionary.save(Path(folder) / "saved.safetensors")
+        again = load(path)
+        assert type(again) is type(dictionary), f"{name}: load gave a {type(again).__name__}; is METHOD the class?"
+        assert again.config() == dictionary.config(), f"{name}: hyper-parameters changed by saving"
+        assert again.content_hash == dictionary.content_hash, f"{name}: the content hash changed by saving"
+        assert again.trained == dictionary.trained, f"{name}: what it was trained on changed by saving"
+        assert torch.equal(_dense(again, x), _dense(dictionary, x)), f"{name}: codes changed by saving"
+        data = bytearray(path.read_bytes())
+        data[-5] ^= 0xFF
+        path.write_bytes(data)
+        _must_raise(lambda: load(path), f"{name}: load must notice a damaged file")
+        _must_raise(lambda: load(Path(folder) / "missing"), f"{name}: load must say that a file is missing")
+
+
+def check_feature_set(features: FeatureSet) -> None:
+    """A feature set that is not fitted: shapes, finite values, no look at later rows, refusal of bad input, a stable hash."""
+    name = features.name
+    generator = torch.Generator().manual_seed(20)
+    lead = (64,) if features.context == "frame" else (4, 40)
+    x = torch.randn(*lead, features.inputs, generator=generator)
+    y = _dense(features, x)
+    assert y.shape == (x[..., 0].numel(), features.width), f"{name}: {list(x.shape)} gave {list(y.shape)}, width {features.width}"
+    assert bool(y.isfinite().all()), f"{name}: features must be finite"
+    changed = x.clone()
+    changed[..., -5:, :] += 1
+    same = (y == _dense(features, changed)).view(*lead, -1)[..., :-5, :]
+    assert bool(same.all()), f"{name}: a row's features depend on later rows, or on other clips"
+    twin = type(features)(**features.config())
+    assert twin.content_hash == features.content_hash, f"{name}: two equal feature sets have different hashes"
+    check_bad_input(features)
+
+
+def _dense(features: FeatureSet, x: Tensor) -> Tensor:
+    code = features.encode(x)
+    return code.dense() if isinstance(code, SparseCode) else code
+
+
+def _must_raise(act: Callable[[], object], message: str) -> None:
+    """Run `act`; raise AssertionError with `message` unless it raises UserError."""
+    try:
+        act()
+    except UserError:
+        return
+    except Exception as error:
+        raise AssertionError(f"{message}, not {type(error).__name__}: {error}") from error
+    raise AssertionError(message)
