@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 from musae import registry
 from musae.card import MethodCard, SuiteCard
 from musae.files import runs_root
+from musae.provenance import device
 from musae.results import Cell, Row, RowFile, path_of, provenance, read, write
 from musae.workspace import Workspace, encode, suite_card, task_card
 
@@ -90,7 +91,7 @@ def score(workspace: Workspace, feature_set: FeatureSet, seed: int | None, corpu
             features = encode(feature_set, data)
         begun = time.perf_counter()
         scores = registry.load("tasks", task).score(features, data)
-        made = provenance(device=_device(), threads=torch.get_num_threads(), seconds=time.perf_counter() - begun)
+        made = provenance(device=device(), threads=torch.get_num_threads(), seconds=time.perf_counter() - begun)
         file = RowFile.of(cell, made, task_card(task), scores)
         write(workspace.results, file)
         files.append(file)
@@ -137,9 +138,3 @@ def _cell(workspace: Workspace, feature_set: FeatureSet, seed: int | None, corpu
         task=task,
         task_version=task_card(task).version,
     )
-
-
-def _device() -> str:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

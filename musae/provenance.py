@@ -45,7 +45,7 @@ def device() -> str:
 
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
-    return _processor()
+    return processor()
 
 
 def cores() -> int:
@@ -53,7 +53,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's model name, or its architecture where the system does not tell."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

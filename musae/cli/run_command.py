@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -48,12 +47,13 @@ def command(suite: str, root: Path | None, workers: int | None, published: Path 
     """
     from musae.cli.progress import progress
     from musae.evaluate import jobs
+    from musae.provenance import cores
     from musae.workspace import Workspace, suite_card
 
     begun = time.monotonic()
     card = suite_card(suite)
     workspace = Workspace(card, root if root is not None else runs_root())
-    workers = workers or _cores()
+    workers = workers or cores()
     if dry_run:
         _plan(workspace, jobs(card), workers)
         return
@@ -65,10 +65,6 @@ def command(suite: str, root: Path | None, workers: int | None, published: Path 
     _report(workspace, published or _checkout_results(), details)
     done = f"{len(todo)} jobs done" if todo else "nothing to do: every row was there already"
     click.echo(f"{done}, in {time.monotonic() - begun:.0f} s; rows are under {workspace.results}", err=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _prepare(workspace: Workspace, jobs: Sequence[Job]) -> list[Job]:
@@ -153,8 +149,8 @@ def _plan(workspace: Workspace, jobs: Sequence[Job], workers: int) -> None:
         click.echo(f"  {job.name}" + (f": {', '.join(suite.tasks)}" if job.corpus else ""))
     cells = (len(jobs) - len(fits)) * len(suite.tasks)
     click.echo(
-        f"{len(fits)} fits and {cells} cells; about {seconds / 60:.0f} minutes with {workers} workers (scaled from figures of one "
-        f"EPYC core) and {disk / 2**30:.1f} GiB under {workspace.root}"
+        f"{len(fits)} fits and {cells} cells; about {seconds / 60:.0f} minutes with {workers} workers (scaled "
+        f"from figures of one EPYC core) and {disk / 2**30:.1f} GiB under {workspace.root}"
     )
     free = shutil.disk_usage(next(p for p in (workspace.root, *workspace.root.absolute().parents) if p.exists())).free
     if free < disk:
