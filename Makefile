@@ -32,7 +32,7 @@ lint: $(INSTALLED)
 	$(VENV)/bin/mypy
 
 test: lint
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile
 
 test-slow: $(INSTALLED)
 	$(VENV)/bin/pytest -m slow

@@ -36,9 +36,7 @@ def _table(grid: Grid) -> str:
     for title, rows in grid.sections:
         if title:
             lines.append(_row([f"**{escape(title)}**", *[""] * (len(grid.header) - 1)]))
-        for row in rows:
-            cells = [f"{EMPHASIS.get(s.style, '')}{escape(' '.join(s.text.split()))}{EMPHASIS.get(s.style, '')}" for s in row]
-            lines.append(_row(cells))
+        lines += [_row([_cell(shown) for shown in row]) for row in rows]
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from musae.dictionary import load
-    from musae.evaluate import evaluate
+    from musae.evaluation import evaluate
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "evaluate", "load"]
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> object:
 
         return load
     if name == "evaluate":
-        from musae.evaluate import evaluate
+        from musae.evaluation import evaluate
 
         return evaluate
     raise AttributeError(f"module 'musae' has no attribute {name!r}")

@@ -6,9 +6,9 @@ text, so that listing names imports no torch. Hence every argument of a card mus
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 Direction = Literal["higher", "lower", "none"]
 """Which way is better; ``none`` for a descriptive score."""
@@ -39,6 +39,8 @@ class MethodCard(Card):
     """Whether a seed changes what is learnt; an unseeded method is fitted once."""
     features: str = "latents"
     """Which feature set its rows are about: ``latents``, ``residual``, ``codec_step``, ``codec_means``."""
+    configurations: PositiveInt = 1
+    """Tuning budget: how many configurations were tried before the defaults were chosen."""
 
 
 class TaskCard(Card):
@@ -84,22 +86,29 @@ class SuiteCard(Card):
     """A frozen list of what a table refers to: tasks, corpora, sizes and seeds under one name."""
 
     generator: str
-    layer: int
-    width: int
-    k: int
+    layer: NonNegativeInt
+    width: PositiveInt
+    k: PositiveInt
     methods: tuple[str, ...]
     baselines: tuple[str, ...]
     tasks: tuple[str, ...]
     corpora: tuple[str, ...]
     seeds: tuple[int, ...]
-    training_frames: int
+    training_frames: PositiveInt
     """Frames that each dictionary is trained on; one epoch."""
-    clip_seconds: float
-    clips: dict[str, int]
+    clip_seconds: PositiveFloat
+    clips: dict[str, PositiveInt]
     """Corpus -> held-out clips to score on, spread over as many pieces as possible."""
-    clips_per_track: int = 1
-    probe_frames: int = 50_000
+    clips_per_track: PositiveInt = 1
+    probe_frames: PositiveInt = 50_000
     """At most so many frames are given to the probes of a task."""
     version: int = 1
     replicates: int = Field(default=1000, ge=100)
     """Bootstrap replicates of each main score."""
+
+    @model_validator(mode="after")
+    def _every_corpus_has_clips(self) -> Self:
+        missing = [name for name in self.corpora if name not in self.clips]
+        if missing:
+            raise ValueError(f"clips says nothing of {', '.join(missing)}, which corpora lists")
+        return self

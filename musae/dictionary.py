@@ -185,7 +185,7 @@ class FeatureSet(ABC):
     source: ClassVar[Source] = "stream"
 
     width: int
-    """Number of features F; where a method cannot make as many as it was asked for (PCA), the most that it may make."""
+    """Number of features F."""
 
     @property
     @abstractmethod
@@ -237,6 +237,18 @@ class Dictionary(FeatureSet):
         """Frozen parameters, float32, in the frame of raw inputs; empty before `fit`."""
         self.trained: dict[str, Any] = {}
         """What it was fitted on: ``frames`` (seen, over all epochs) and ``store`` (the source's identity)."""
+
+    @property
+    def width(self) -> int:
+        """Number of latents F. Once fitted, the number of atoms, which may be less than was asked for (PCA makes at most d)."""
+        return len(self.tensors["W_dec"]) if "W_dec" in self.tensors else self._width
+
+    @width.setter
+    def width(self, width: int) -> None:
+        self._width = width
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"width": self._width}
 
     @abstractmethod
     def fit(self, frames: FrameSource, *, folder: Path | None = None, reports: Sequence[Report] = ()) -> Self:
@@ -327,7 +339,7 @@ def load(path: Path | str) -> Dictionary:
             metadata = json.loads((file.metadata() or {})["musae"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file, not a dict)
     except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise UserError(f"{path}: not a saved dictionary, or damaged ({error}); save or copy it again.") from error
+        raise UserError(f"{path}: not a saved dictionary, or damaged ({error}); delete it and train it again.") from error
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path}: format {metadata.get('format')} is unknown to this musae, which reads {FORMAT}; upgrade musae.")
     cls = registry.load("methods", metadata["method"]).METHOD
@@ -339,7 +351,7 @@ def load(path: Path | str) -> Dictionary:
         ) from error
     dictionary.tensors, dictionary.trained = tensors, metadata["trained"]
     if dictionary.content_hash != metadata["hash"]:
-        raise UserError(f"{path}: its tensors do not match their checksum {metadata['hash']}; save or copy it again.")
+        raise UserError(f"{path}: its tensors do not match their checksum {metadata['hash']}; delete it and train it again.")
     return dictionary
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,30 +13,69 @@ from pathlib import Path
 
 from musae.errors import UserError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LEAST = 2**20
+"""Bytes: with less free space after a failure, it was for lack of space."""
+
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` when the block succeeds, remove it otherwise.
 
-    Raises UserError when the disk is full.
+    Raises UserError when the disk is full or the folder cannot be written; see `writing`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"{path}: the disk is full; nothing was written under this name. Free some space and run again."
-            ) from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
+    finally:  # after `writing` has looked at the free space
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise UserError for a full disk, whichever library met it, and for OSErrors about `path`, its folders or its neighbours."""
+    try:
+        yield
+    except UserError:
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    except Exception as error:
+        if _is_full(error, path.parent):
+            raise UserError(f"{path}: the disk is full; nothing more was written. Free some space and run again.") from error
+        if isinstance(error, OSError) and _concerns(error, path.absolute()):
+            blocked = isinstance(error, (FileExistsError, NotADirectoryError))
+            reason = "part of its folder's path is a file" if blocked else error.strerror or str(error)
+            raise UserError(f"{path}: cannot be written ({reason}); check its folder, or choose another.") from error
+        raise
+
+
+def _is_full(error: BaseException, folder: Path) -> bool:
+    """Whether an error, or one that it came from, means a full disk, a quota, or a limit on the size of files.
+
+    safetensors tells it in words alone, torch not at all: then the free space decides.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        if getattr(chain, "errno", None) in FULL or any(os.strerror(code) in str(chain) for code in FULL):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return folder.is_dir() and shutil.disk_usage(folder).free < LEAST
+
+
+def _concerns(error: OSError, path: Path) -> bool:
+    """Whether an error is about `path`, one of its folders or a file beside it; so are errors that name no file."""
+    if not isinstance(error.filename, str | Path):
+        return True
+    named = Path(error.filename).absolute()
+    return path.is_relative_to(named) or named.parent == path.parent
 
 
 def sha256(path: Path) -> str:

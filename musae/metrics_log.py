@@ -9,11 +9,11 @@ import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from musae.dictionary import Report
 from musae.errors import UserError
-from musae.files import atomic_path
+from musae.files import atomic_path, writing
 
 
 class JsonLines:
@@ -27,12 +27,12 @@ class JsonLines:
             temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def __call__(self, figures: Mapping[str, float]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(figures)) + "\n")
 
 
-def tracker(name: Literal["wandb", "trackio"], project: str, run: str, config: Mapping[str, Any] | None = None) -> Report:
-    """A report that sends figures to W&B or trackio. Raises UserError when the package is not installed."""
+def tracker(name: str, project: str, run: str, config: Mapping[str, Any] | None = None) -> Report:
+    """A report that sends figures to `name`, "wandb" or "trackio". Raises UserError when that package is not installed."""
     try:
         package = importlib.import_module(name)
     except ImportError as error:

@@ -3,6 +3,8 @@
 Members of a kind are found by listing files (``musae/methods/*.py``, ``tasks/*.py``, ...) that declare a ``CARD``; plug-ins
 outside this repository are found by entry point (``musae.methods``, ``musae.tasks``, ``musae.corpora``, ``musae.generators``)
 and are shown as ``package/name``. The card is read from the source text by `ast`; the module is imported only when asked for.
+
+Whatever is wrong with one file is its own `Entry.problem`: it is shown by `musae list`, and raised when that name is asked for.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+
+from pydantic import ValidationError
 
 from musae import card as cards
 from musae.errors import UserError
@@ -31,18 +35,24 @@ KINDS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered name: where its module is, and its card (None for a plug-in whose card cannot be read: see `problem`)."""
+    """A registered name: where its module is, and its card (None where it cannot be used: see `problem`)."""
 
     kind: str
     name: str
     module: str
     card: cards.Card | None
     problem: str = ""
+    """What is wrong, with file and line; empty for a sound entry."""
+
+    def check(self) -> None:
+        """Raise UserError, naming the file or plug-in and what is wrong, when it is broken."""
+        if self.problem:
+            remedy = "repair or uninstall its package" if "/" in self.name else "repair or remove the file"
+            raise UserError(f"{self.kind} {self.name!r} is broken: {self.problem}; {remedy}.")
 
     def load(self) -> ModuleType:
-        """Import the module. Raises UserError, naming the plug-in, when it is broken."""
-        if self.problem:
-            raise UserError(f"{self.kind} {self.name!r} ({self.module}): {self.problem}. Repair or uninstall its package.")
+        """Import the module. Raises UserError as `check` does."""
+        self.check()
         return importlib.import_module(self.module)
 
 
@@ -50,36 +60,45 @@ def entries(kind: str) -> dict[str, Entry]:
     """All members of a kind by name, in alphabetical order: first this package's, then plug-ins."""
     package, card_name = KINDS[kind]
     found: dict[str, Entry] = {}
-    spec = importlib.util.find_spec(package)
-    for location in sorted((spec.submodule_search_locations or []) if spec else []):
-        for path in sorted(Path(location).iterdir()):
-            source = path / "__init__.py" if path.is_dir() else path
-            if source.suffix == ".py" and source.is_file() and path.name != "__init__.py":
-                card = read_card(source, card_name)
-                if card is not None:
-                    found[card.name] = Entry(kind, card.name, f"{package}.{path.stem}", card)
+    for path in (path for folder in folders(kind) for path in sorted(folder.iterdir())):
+        source = path / "__init__.py" if path.is_dir() else path
+        if source.suffix == ".py" and source.is_file() and path.name != "__init__.py":
+            entry = _read_entry(kind, path.stem, f"{package}.{path.stem}", source, card_name)
+            if entry is not None and path.stem in found:
+                entry = replace(entry, card=None, problem=f"both {path} and a file or folder beside it declare this name")
+            if entry is not None:
+                found[path.stem] = entry
     for point in importlib.metadata.entry_points(group=f"musae.{kind}"):
         name = f"{point.dist.name if point.dist else 'unknown'}/{point.name}"
         found[name] = _plugin(kind, name, point.value.partition(":")[0], card_name)
     return found
 
 
-def folder(kind: str) -> Path:
-    """The folder in which this package's members of a kind lie."""
+def folders(kind: str) -> list[Path]:
+    """The folders in which this package's members of a kind lie: one, unless something has extended the package's path."""
     spec = importlib.util.find_spec(KINDS[kind][0])
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"the folder of {kind} is missing from this installation; install musae again.")
-    return Path(next(iter(spec.submodule_search_locations)))
+    return [Path(location) for location in spec.submodule_search_locations]
 
 
 def find(kind: str, name: str) -> Entry:
-    """The member `name` of a kind. Raises UserError that suggests the nearest name."""
+    """The member `name` of a kind; a plug-in also by its name without the package, where no other member has that name.
+
+    Raises UserError that suggests the nearest name, lists the plug-ins that share it, or says what is wrong with the member.
+    """
     known = entries(kind)
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
-    raise UserError(f"no {kind} named {name!r}; {hint}")
+    if name not in known:
+        plugins = [full for full in known if full.partition("/")[2] == name]
+        if len(plugins) > 1:
+            raise UserError(f"{kind} {name!r} may be any of {', '.join(plugins)}; give the whole name, or uninstall the others.")
+        if not plugins:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
+            raise UserError(f"no {kind} named {name!r}; {hint}")
+        name = plugins[0]
+    known[name].check()
+    return known[name]
 
 
 def load(kind: str, name: str) -> ModuleType:
@@ -88,17 +107,55 @@ def load(kind: str, name: str) -> ModuleType:
 
 
 def read_card(source: Path, card_name: str) -> cards.Card | None:
-    """The literal ``CARD = <card_name>(...)`` of a source file, or None when it declares none."""
-    for node in ast.parse(source.read_text(encoding="utf-8"), filename=str(source)).body:
+    """The literal ``CARD = <card_name>(...)`` of a source file, or None when it declares none.
+
+    Raises UserError with file, line and reason for a file that is no Python, and for a card that is not literal or not valid.
+    """
+    try:
+        body = ast.parse(source.read_bytes(), filename=str(source)).body
+    except SyntaxError as error:
+        raise UserError(f"{source}:{error.lineno or 1}: {error.msg}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{source}: cannot be read ({error})") from error
+    for node in body:
         if not isinstance(node, ast.Assign) or [getattr(t, "id", "") for t in node.targets] != ["CARD"]:
             continue
         call = node.value
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == card_name):
-            continue
-        arguments = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
-        card: cards.Card = getattr(cards, card_name)(**arguments)
-        return card
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == card_name:
+            return _card(source, card_name, call)
     return None
+
+
+def _card(source: Path, card_name: str, call: ast.Call) -> cards.Card:
+    arguments, lines = {}, {}
+    for keyword in call.keywords:
+        name = str(keyword.arg)
+        lines[name] = keyword.value.lineno
+        try:
+            arguments[name] = ast.literal_eval(keyword.value)
+        except ValueError as error:
+            raise UserError(f"{source}:{lines[name]}: the card's {name} is not a Python literal") from error
+    try:
+        card: cards.Card = getattr(cards, card_name)(**arguments)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(map(str, problem["loc"]))
+        line = lines.get(str(next(iter(problem["loc"]), "")), call.lineno)
+        reason = problem["msg"].removeprefix("Value error, ")
+        raise UserError(f"{source}:{line}: {card_name}{f', {field}' if field else ''}: {reason}") from error
+    return card
+
+
+def _read_entry(kind: str, name: str, module: str, source: Path, card_name: str) -> Entry | None:
+    """A member with its card or its problem; None for a file without a card. The card's name must be the last part of `name`."""
+    try:
+        card = read_card(source, card_name)
+    except UserError as error:
+        return Entry(kind, name, module, None, str(error))
+    expected = name.rpartition("/")[2]
+    if card is not None and card.name != expected:
+        return Entry(kind, name, module, None, f"{source}: its card is named {card.name!r}; the name must be {expected!r}")
+    return Entry(kind, name, module, card) if card is not None else None
 
 
 def _plugin(kind: str, name: str, module: str, card_name: str) -> Entry:
@@ -108,10 +165,8 @@ def _plugin(kind: str, name: str, module: str, card_name: str) -> Entry:
         top = importlib.util.find_spec(module.partition(".")[0])
         spec = top if not parent else importlib.util.find_spec(module)
         if spec is None or not spec.origin:
-            return Entry(kind, name, module, None, "its module is not found")
-        card = read_card(Path(spec.origin), card_name)
+            return Entry(kind, name, module, None, f"its module {module} is not found")
+        entry = _read_entry(kind, name, module, Path(spec.origin), card_name)
     except Exception as error:  # a third party's code: whatever is wrong with it must not break `musae list`
-        return Entry(kind, name, module, None, f"it cannot be read: {error}")
-    if card is None:
-        return Entry(kind, name, module, None, f"it declares no CARD = {card_name}(...)")
-    return Entry(kind, name, module, card)
+        return Entry(kind, name, module, None, f"its module {module} cannot be read: {error}")
+    return entry or Entry(kind, name, module, None, f"its module {module} declares no CARD = {card_name}(...)")

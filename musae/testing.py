@@ -102,7 +102,11 @@ def check_fit(dictionary: Dictionary, x: Tensor) -> Dictionary:
         assert not tensor.requires_grad, f"{name}: tensors[{key!r}] must be frozen, it requires a gradient"
         assert bool(tensor.isfinite().all()), f"{name}: tensors[{key!r}] must be finite"
     atoms, d = dictionary.atoms, x.shape[1]
-    assert len(atoms) <= dictionary.width, f"{name}: {len(atoms)} atoms, more than the width, {dictionary.width}"
+    asked = dictionary.config()["width"]
+    assert len(atoms) <= asked, f"{name}: {len(atoms)} atoms, more than the width asked for, {asked}"
+    assert dictionary.width == len(atoms), (
+        f"{name}: the fitted width is {dictionary.width}, not the number of atoms, {len(atoms)}"
+    )
     assert dictionary.inputs == atoms.shape[1] == d, f"{name}: inputs and atoms must have the frames' {d} columns"
     assert dictionary.bias.shape == (d,), f"{name}: bias must be [{d}], not {list(dictionary.bias.shape)}"
     assert dictionary.trained.get("store") == "sample", f"{name}: trained['store'] must be the source's identity"

@@ -93,12 +93,12 @@ def planted_features(data: HeldOut) -> Features:
     """The stream's positive part as a sparse code, with the dictionary that makes it."""
     dictionary = Rectifier(data.x.shape[2])
     code = dictionary.encode(torch.from_numpy(data.x).flatten(0, 1)).to_scipy()
-    return Features("latents", code, _clip_means(code, data), dictionary)
+    return Features("latents", code, _clip_means(code, data), dictionary=dictionary)
 
 
 def stream_features(data: HeldOut) -> Features:
-    """The raw stream, a dense baseline without a dictionary."""
-    return Features("residual", data.x.reshape(-1, data.x.shape[2]), data.x.mean(1))
+    """The raw stream, a dense baseline without a dictionary, on the rows that frame probes use."""
+    return Features("residual", data.x.reshape(-1, data.x.shape[2])[data.probe_rows], data.x.mean(1), data.probe_rows)
 
 
 def piece_features(data: HeldOut, seed: int = 1) -> Features:

@@ -120,7 +120,7 @@ def train(method: GradientMethod, frames: FrameSource, *, folder: Path | None = 
         tensor.requires_grad_()
     if folder:
         reports = (JsonLines(folder / LOG, first), *reports)
-    window = Window(first)
+    window = Window()
 
     with deferred_interrupt() as interrupted:
         batches = frames.batches(recipe.batch_size, seed=method.seed, epochs=recipe.epochs, start_step=first)
@@ -187,7 +187,7 @@ class Checkpoint:
 class Window:
     """Means of figures since the last report, and the speed."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self._restart()
 

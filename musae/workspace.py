@@ -4,22 +4,27 @@ Everything is found by what it depends on, never by a name alone: stores by gene
 hyper-parameters, seed, store and the code that learns; rows by the dictionary's content hash. So whatever exists is right, and
 running the same command again goes on where it stopped.
 
-    <root>/activations/...                      stores (see musae.activations.store)
-    <root>/<suite>-v<version>-<code>/dictionaries/<method>-s<seed>-<hash>.safetensors
-    <root>/<suite>-v<version>-<code>/results/... rows (see musae.results)
+    <root>/activations/...                        stores (see musae.activations.store)
+    <root>/<suite>-v<version>-<digest>/
+        dictionaries/<method>-s<seed>-<hash>.safetensors
+        results/...                               rows of the suite's methods (see musae.results)
+        scored/...                                rows of other dictionaries, by `musae score`
 
-`<code>` is a digest of the sources that decide a score, so that rows of edited code never mix with older ones.
+`<digest>` is of the suite, the generator's weights and the sources that decide a score, so that rows of edited code never mix
+with older ones. Other methods and tasks are not part of it: adding one leaves the rows of a suite as they are.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -28,6 +33,8 @@ from musae.card import GeneratorCard, MethodCard, SuiteCard, TaskCard
 from musae.errors import UserError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from musae.activations.store import Store
     from musae.activations.tokens import Tokens
     from musae.corpora.track import Clip, Corpus
@@ -38,23 +45,54 @@ if TYPE_CHECKING:
 FOLDS = 5
 """Folds of the cross-fitted probes: whole pieces, sizes differing by at most one, fixed by the corpus revision."""
 
+CHUNK = 64
+"""Clips that are encoded at once: bounds memory, changes nothing else."""
+
 Progress = Callable[[str, int, int], None]
 """Receives (what is being done, how much of it is done, how much there is)."""
 
-SOURCES = ("dictionary.py", "training.py", "workspace.py", "evaluate.py", "kernels", "methods", "scores", "corpora", "generators")
-"""Parts of the package that decide a score, beside the tasks."""
+SOURCES = (
+    *("dictionary.py", "training.py", "workspace.py", "evaluation.py"),
+    *("kernels", "scores", "corpora", "generators", "activations"),
+)
+"""Parts of the package that decide a score, beside the suite's methods and tasks."""
 
 
 @cache
-def code_digest() -> str:
-    """Eight hex digits over the sources that decide a score."""
+def digest(suite: SuiteCard) -> str:
+    """Eight hex digits over a suite, the shipped weights and the sources that decide its scores."""
     here = Path(__file__).parent
-    tasks = registry.folder("tasks")
-    files = [f for name in SOURCES for f in ([here / name] if name.endswith(".py") else sorted((here / name).rglob("*.py")))]
-    digest = hashlib.sha256()
-    for file in [*files, *sorted(tasks.glob("*.py"))]:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()[:8]
+    files = [f for name in SOURCES for f in ([here / name] if name.endswith(".py") else sorted((here / name).rglob("*.*")))]
+    members = {"methods": (*suite.methods, *suite.baselines), "tasks": suite.tasks}
+    found = hashlib.sha256(suite.model_dump_json().encode())
+    for file in files:
+        if file.suffix in (".py", ".safetensors", ".npz"):
+            found.update(file.name.encode() + b"\0" + file.read_bytes())
+    for kind, names in members.items():
+        for name in names:
+            found.update(f"{kind} {name}\0".encode() + _source(kind, name))
+    return found.hexdigest()[:8]
+
+
+def _source(kind: str, name: str) -> bytes:
+    """The source of a registered module."""
+    spec = importlib.util.find_spec(registry.find(kind, name).module)
+    return Path(spec.origin).read_bytes() if spec and spec.origin else b""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, in PyTorch and in BLAS: what is learnt and scored does not depend on the number of cores."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -73,12 +111,17 @@ class Workspace:
     @property
     def home(self) -> Path:
         """Folder of this suite's dictionaries and rows."""
-        return self.root / f"{self.suite.name}-v{self.suite.version}-{code_digest()}"
+        return self.root / f"{self.suite.name}-v{self.suite.version}-{digest(self.suite)}"
 
     @property
     def results(self) -> Path:
-        """Folder of this suite's rows."""
+        """Folder of the rows of this suite's methods."""
         return self.home / "results"
+
+    @property
+    def scored(self) -> Path:
+        """Folder of the rows of other dictionaries."""
+        return self.home / "scored"
 
     @cached_property
     def generator(self) -> Generator:
@@ -113,17 +156,33 @@ class Workspace:
         """Activations that dictionaries are trained on: the first clips that make `suite.training_frames`."""
         return self._harvest("training activations", self._training_tokens())
 
+    @property
+    def _training_clips(self) -> int:
+        """Clips that make up the training frames."""
+        return -(-self.suite.training_frames // self.frames_per_clip)
+
+    def _shipped_tokens(self) -> Tokens | None:
+        """The training tokens that come with the generator, of the suite's corpora; None where there are not enough of them."""
+        shipped: Callable[[], Tokens] | None = getattr(registry.load("generators", self.suite.generator), "training_tokens", None)
+        if shipped is None:
+            return None
+        tokens = shipped()
+        tokens = tokens.take(np.flatnonzero(np.isin(np.array(tokens.corpora)[tokens.corpus], self.suite.corpora)))
+        return tokens if len(tokens) >= self._training_clips and tokens.frames == self.frames_per_clip else None
+
+    def ships_training_tokens(self) -> bool:
+        """Whether nothing has to be rendered to train."""
+        return self._shipped_tokens() is not None
+
     def _training_tokens(self) -> Tokens:
         """Shipped with the generator where it ships enough; otherwise rendered from the corpora's training pieces."""
         from musae.activations.tokens import Tokens, tokenize
         from musae.corpora.track import Split
 
-        wanted = -(-self.suite.training_frames // self.frames_per_clip)
-        shipped: Callable[[], Tokens] | None = getattr(registry.load("generators", self.suite.generator), "training_tokens", None)
-        if shipped is not None:
-            tokens = shipped()
-            if len(tokens) >= wanted and tokens.frames == self.frames_per_clip:
-                return tokens.take(slice(wanted))
+        wanted, tokens = self._training_clips, self._shipped_tokens()
+        if tokens is not None:
+            self.refuse_heldout(tokens)
+            return tokens.take(slice(wanted))
         parts = []
         for name in self.suite.corpora:
             corpus = self.corpus(name)
@@ -138,6 +197,20 @@ class Workspace:
             label = f"tokens of {name} (training)"
             parts.append(tokenize(self.generator, corpus, clips, progress=lambda d, n, label=label: self.progress(label, d, n)))  # type: ignore[misc]
         return Tokens.concat(parts)
+
+    def refuse_heldout(self, tokens: Tokens) -> None:
+        """Raise UserError when training tokens hold a piece that the suite scores on."""
+        for index, name in enumerate(tokens.corpora):
+            shared = (
+                set(tokens.groups[tokens.corpus == index]) & {clip.group for clip in self.clips(name)}
+                if name in self.suite.clips
+                else set()
+            )
+            if shared:
+                raise UserError(
+                    f"the training tokens of generator {self.suite.generator!r} hold {len(shared)} held-out pieces of {name!r}, "
+                    f"{min(shared)!r} for one; make them from its training split."
+                )
 
     def _harvest(self, what: str, tokens: Tokens) -> Store:
         from musae.activations.harvest import harvest
@@ -200,28 +273,36 @@ class Workspace:
             return self.generator_card.width
         return int(self.generator.visible(torch.zeros(1, self.generator_card.codebooks, 1, dtype=torch.int64)).shape[-1])
 
-    def dictionary_path(self, feature_set: FeatureSet, seed: int | None) -> Path:
+    def dictionary_path(self, feature_set: FeatureSet, seed: int | None, store: Store | None = None) -> Path:
         """Where a fitted dictionary lies: its name holds all that it depends on."""
-        identity = json.dumps([feature_set.name, feature_set.config(), self.training.identity], sort_keys=True)
-        digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
+        identity = json.dumps([feature_set.name, feature_set.config(), (store or self.training).identity], sort_keys=True)
+        digest = hashlib.sha256(identity.encode() + _source("methods", feature_set.name)).hexdigest()[:10]
         name = feature_set.name.replace("/", "~") + ("" if seed is None else f"-s{seed}")
         return self.home / "dictionaries" / f"{name}-{digest}.safetensors"
 
-    def fit(self, method: str, seed: int | None, reports: Sequence[Report] = ()) -> FeatureSet:
-        """A fitted and frozen dictionary, trained unless it lies on disk; a baseline is returned as it is."""
+    def fit(self, method: str, seed: int | None, reports: Sequence[Report] = (), store: Store | None = None) -> FeatureSet:
+        """A fitted and frozen dictionary, trained on `store` (default: the suite's own) unless it is on disk.
+
+        A baseline, which learns nothing, is returned as it is.
+        """
         from musae.dictionary import Dictionary, load
 
         feature_set = self.feature_set(method, seed)
         if not isinstance(feature_set, Dictionary):
             return feature_set
-        path = self.dictionary_path(feature_set, seed)
+        source = store or self.training
+        path = self.dictionary_path(feature_set, seed, source)
         if not path.exists():
-            feature_set.fit(self.training, folder=path.with_suffix(""), reports=reports).save(path)
+            with one_thread():
+                feature_set.fit(source, folder=path.with_suffix(""), reports=reports)
+            manifest = source.manifest
+            feature_set.trained |= {"generator": f"{manifest.generator}@{manifest.generator_revision}", "layer": manifest.layer}
+            feature_set.save(path)
         return load(path)
 
 
 def encode(feature_set: FeatureSet, data: HeldOut) -> Features:
-    """The code of a feature set on held-out clips, in chunks of clips."""
+    """The code of a feature set on held-out clips, in chunks; of a dense one, only the rows that probes read are kept."""
     import scipy.sparse
     import torch
 
@@ -229,27 +310,31 @@ def encode(feature_set: FeatureSet, data: HeldOut) -> Features:
     from musae.scores.heldout import Features
 
     n, frames = data.x.shape[:2]
-    chunks, means = [], []
-    for start in range(0, n, 64):
-        clips = slice(start, min(n, start + 64))
+    codes: list[Any] = []
+    means: list[NDArray[np.float64]] = []
+    dense = False
+    for start in range(0, n, CHUNK):
+        clips = slice(start, min(n, start + CHUNK))
         x = torch.from_numpy(data.x[clips])
         if feature_set.source == "tokens":
             x = data.generator.visible(torch.from_numpy(data.codes[clips]))
         code = feature_set.encode(x if feature_set.context == "causal" else x.flatten(0, 1))
         if isinstance(code, SparseCode):
-            chunk = code.to_scipy()
-            average = scipy.sparse.kron(scipy.sparse.eye_array(len(x)), np.full((1, frames), 1 / frames, np.float32), "csr")
-            means.append((average @ chunk).toarray())
+            rows = code.to_scipy()
+            average = scipy.sparse.kron(scipy.sparse.eye_array(len(x)), np.full((1, frames), 1 / frames), "csr")
+            means.append((average @ rows).toarray())
         else:
-            chunk = code.numpy()
-            means.append(chunk.reshape(len(x), frames, -1).mean(1, dtype=np.float64))
-        chunks.append(chunk)
-    stacked = scipy.sparse.vstack(chunks, "csr") if scipy.sparse.issparse(chunks[0]) else np.concatenate(chunks)
+            dense, rows = True, code.numpy()
+            means.append(rows.reshape(len(x), frames, -1).mean(1, dtype=np.float64))
+            probed = data.probe_rows[(data.probe_rows >= start * frames) & (data.probe_rows < clips.stop * frames)]
+            rows = rows[probed - start * frames]
+        codes.append(rows)
     card = cast(MethodCard, registry.find("methods", feature_set.name).card)
     return Features(
         name=card.features,
-        code=stacked,
+        code=np.concatenate(codes) if dense else scipy.sparse.vstack(codes, "csr"),
         clip_means=np.concatenate(means).astype(np.float32),
+        rows=data.probe_rows if dense else None,
         dictionary=feature_set if isinstance(feature_set, Dictionary) else None,
     )
 

@@ -67,24 +67,27 @@ def score(features: Features, data: HeldOut) -> list[Score]:
     real = data.once("chords", lambda: _frames(data, np.arange(len(donors))))
     mixed = data.once("chords permuted", lambda: _frames(data, donors))
     folds, groups, level = data.folds[real.clip], data.groups[real.clip], level[real.clip]
-    x = features.code[real.rows]
+    x = features.at(real.rows)
 
-    targets = {(name, ""): real.classes[name] for name in mir.VOCABULARIES} | {(MAIN, PERMUTED): mixed.classes[MAIN]}
-    fitted = probe.crossfit(x, folds, [probe.Classes(c, len(mir.VOCABULARIES[v])) for (v, _), c in targets.items()])
-    answers = {key: {k: s.argmax(1) for k, s in scores.items()} for key, scores in zip(targets, fitted, strict=True)}
+    cases = {"": real, PERMUTED: mixed}
+    targets = [(control, name, len(chords)) for control in cases for name, chords in mir.VOCABULARIES.items()]
+    fitted = probe.crossfit(x, folds, [probe.Classes(cases[control].classes[name], count) for control, name, count in targets])
+    answers = {
+        (control, name): {k: s.argmax(1) for k, s in scores.items()}
+        for (control, name, _), scores in zip(targets, fitted, strict=True)
+    }
+    del fitted  # the largest array of a task
     roots = [np.eye(14, dtype=bool)[f.classes["root"], :12] for f in (real, mixed)]
 
     out = []
     for name in np.unique(level):
         rows = level == name
         for metric in mir.CHORD_METRICS:
-            vocabulary = VOCABULARY.get(metric, MAIN)
-            for k, answer in answers[vocabulary, ""].items():
-                out.append(_recall(metric, real, answer, rows, groups, data.plan, k=k, truth=str(name)))
+            for control, frames in cases.items():
+                for k, answer in answers[control, VOCABULARY.get(metric, MAIN)].items():
+                    out.append(_recall(metric, frames, answer, rows, groups, data.plan, k=k, truth=str(name), control=control))
             constant = _constant(metric, real, folds)
             out.append(_recall(metric, real, constant, rows, groups, data.plan, truth=str(name), control=CHANCE))
-        for k, answer in answers[MAIN, PERMUTED].items():
-            out.append(_recall(MAIN, mixed, answer, rows, groups, data.plan, k=k, truth=str(name), control=PERMUTED))
     out += latents.latent_scores("root", mir.TONICS, x, roots[0], roots[1], level, folds, groups, data.plan)
     return out
 

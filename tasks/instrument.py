@@ -5,7 +5,7 @@ aggregation.
 
 - ``map``, ``roc_auc``: average precision and area under the ROC curve of cross-fitted two-class probes
   (`musae.scores.probe`), mean over families; curves are drawn within a fold (`musae.scores.ranking`). For the probe on
-  all features there is a row for each family.
+  all features, and its controls, there is a row for each family.
 - ``f1_instrument``: the best single latent of each family (`musae.scores.latents`), mean over families.
 
 A family is scored where every fold has clips with and without it; the others are unscored, by name. Chance gives all
@@ -78,9 +78,9 @@ def score(features: Features, data: HeldOut) -> list[Score]:
                         metric, spread.nanmean(figures), keep="control" not in case, centre=metric == "map", **case, **at
                     )
                 )
-                if case == {"k": None}:
+                if case.get("k") is None:
                     out += [
-                        spread.summarise(metric, f, centre=metric == "map", label=name, **at)
+                        spread.summarise(metric, f, centre=metric == "map", label=name, **case, **at)
                         for name, f in zip(clips.families, figures.T, strict=True)
                     ]
     means = features.sparse_means(clips.clip)

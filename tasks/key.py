@@ -66,28 +66,11 @@ def score(features: Features, data: HeldOut) -> list[Score]:
             spread.estimate("clips_without_key", lost, lambda s: s[..., 0], data.plan, pieces=len(np.unique(groups[rows])), **at)
         )
         for metric, table in tables.items():
-            out += [
-                _mean(metric, table, clips.real, scores.argmax(1), rows, groups, data.plan, k=k, **at)
-                for k, scores in fitted[0].items()
-            ]
+            for labels, scores, control in ((clips.real, fitted[0], ""), (clips.mixed, fitted[1], PERMUTED)):
+                for k, s in scores.items():
+                    out.append(_mean(metric, table, labels, s.argmax(1), rows, groups, data.plan, k=k, control=control, **at))
             constant = _constant(table, clips.real, folds)
             out.append(_mean(metric, table, clips.real, constant, rows, groups, data.plan, control=CHANCE, **at))
-        for k in probe.KS:
-            answer = fitted[1][k].argmax(1)
-            out.append(
-                _mean(
-                    "weighted_key",
-                    tables["weighted_key"],
-                    clips.mixed,
-                    answer,
-                    rows,
-                    groups,
-                    data.plan,
-                    k=k,
-                    control=PERMUTED,
-                    **at,
-                )
-            )
     real, mixed = (np.eye(25, dtype=bool)[labels, :24] for labels in (clips.real, clips.mixed))
     return out + latents.latent_scores(
         "key", mir.KEYS, features.sparse_means(clips.clip), real, mixed, clips.level, folds, groups, data.plan

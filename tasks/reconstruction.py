@@ -55,7 +55,7 @@ def score(features: Features, data: HeldOut) -> list[Score]:
     if features.dictionary is None or not isinstance(features.code, scipy.sparse.csr_array):
         return [Score(m, None, "no reconstruction: it is no dictionary") for m in CARD.main]
     code, dictionary, plan, pieces = features.code, features.dictionary, data.plan, data.pieces
-    variance = data.once("variance", lambda: _variance(data))
+    constant = data.once("constant", lambda: _constant(data))
     error = np.zeros((len(data.clips), 2))
     for clips in _batches(np.arange(len(data.clips))):
         x, fit = np.asarray(data.x[clips], np.float64), _decode(dictionary, code, clips, data.x.shape[1]).double().numpy()
@@ -64,12 +64,12 @@ def score(features: Features, data: HeldOut) -> list[Score]:
         error[clips, 1] = _cosine(x, fit).mean(1)
 
     at: dict[str, Any] = {"pieces": len(np.unique(data.groups))}
-    sums = spread.piece_sums(np.column_stack([error, variance, np.ones(len(error))]), data.groups, pieces)
+    sums = spread.piece_sums(np.column_stack([error, constant, np.ones(len(error))]), data.groups, pieces)
     out = []
-    for metric, over, under in (("fvu", 0, 2), ("fvu_position", 0, 3), ("cosine", 1, 4)):
+    for metric, over, under in (("fvu", 0, 2), ("fvu_position", 0, 3), ("cosine", 1, 5)):
         out.append(spread.estimate(metric, sums[:, [over, under]], spread.mean, plan, keep=metric in CARD.main, **at))
-    for metric, under in (("fvu", 2), ("fvu_position", 3)):
-        out.append(spread.estimate(metric, sums[:, [2, under]], spread.mean, plan, control=CHANCE, **at))
+    for metric, over, under in (("fvu", 2, 2), ("fvu_position", 2, 3), ("cosine", 4, 5)):
+        out.append(spread.estimate(metric, sums[:, [over, under]], spread.mean, plan, control=CHANCE, **at))
 
     losses = data.once("losses", lambda: _losses(data))
     spliced = _loss(data, losses.clip, lambda clips: _decode(dictionary, code, clips, data.x.shape[1]))
@@ -99,12 +99,14 @@ def recovered(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return spread.ratio(sums[..., 0], np.where(harm > 0, harm, 0))
 
 
-def _variance(data: HeldOut) -> NDArray[np.float64]:
-    """Each clip's squared distance from the training mean and from the position means ``[n, 2]``."""
-    out = np.empty((len(data.clips), 2))
+def _constant(data: HeldOut) -> NDArray[np.float64]:
+    """Each clip's squared distance from the training mean and from the position means, and cosine with the mean ``[n, 3]``."""
+    out = np.empty((len(data.clips), 3))
+    mean = np.asarray(data.mean, np.float64)
     for clips in _batches(np.arange(len(out))):
         x = np.asarray(data.x[clips], np.float64)
-        out[clips] = np.stack([((x - centre) ** 2).sum((1, 2)) for centre in (data.mean, data.position_means)], 1)
+        out[clips, :2] = np.stack([((x - centre) ** 2).sum((1, 2)) for centre in (mean, data.position_means)], 1)
+        out[clips, 2] = _cosine(x, mean).mean(1)
     return out
 
 

@@ -5,8 +5,10 @@ paper's aggregation: a latent tells the tempo as far as how often and how strong
 
 - ``r2_log_tempo``: 1 - squared error / squared deviation from the scored clips' own mean.
 - ``acc1``, ``acc2``, ``p_score``: of the predicted beats per minute (`musae.scores.mir`).
+- ``f1_tempo``: the best single latent of each class of tempi (`CLASSES`; `musae.scores.latents`), mean over classes.
 
-Chance answers one tempo throughout: the training folds' mean logarithm for R2, their best-scoring tempo for the others.
+Chance answers one tempo throughout: the training folds' mean logarithm for R2, their best-scoring tempo for the others; for
+F1, it is a detector that always fires.
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musae.card import TaskCard
-from musae.scores import mir, probe, spread, truth
+from musae.scores import latents, mir, probe, spread, truth
 from musae.scores.heldout import Features, HeldOut
 from musae.scores.score import CHANCE, PERMUTED, Score
 
 CARD = TaskCard(
     name="tempo",
-    summary="Tempo of a clip: R2 of the log-tempo of ridge probes on clip means, Acc1, Acc2 and P-score.",
+    summary="Tempo of a clip: R2 of the log-tempo of ridge probes on clip means, Acc1, Acc2, P-score, F1 of the best latent.",
     version=1,
     main=("r2_log_tempo",),
     direction={"r2_log_tempo": "higher"},
@@ -31,12 +33,18 @@ CARD = TaskCard(
     concept="tempo",
 )
 
+BOUNDS = (80.0, 105.0, 140.0)
+"""Bounds of the classes in bpm: the range 60 to 180 in four, equal in logarithm, to the nearest 5 bpm."""
+
+CLASSES = ("below 80 bpm", "80 to 105 bpm", "105 to 140 bpm", "140 bpm and above")
+"""The concept values of `f1_tempo`; a class holds its lower bound, not its upper one."""
+
 METRICS = {"acc1": mir.acc1, "acc2": mir.acc2, "p_score": mir.p_score}
 """Score of each pair of reference and estimated tempo in bpm."""
 
 
 def score(features: Features, data: HeldOut) -> list[Score]:
-    """R2 of the log-tempo, Acc1, Acc2 and P-score of the probes at each k."""
+    """R2 of the log-tempo, Acc1, Acc2 and P-score of the probes at each k, and F1 of the best latent per class of tempi."""
     if unscored := truth.unscorable("tempo", data, CARD.main):
         return unscored
     level = truth.levels(data, "tempo")
@@ -54,14 +62,15 @@ def score(features: Features, data: HeldOut) -> list[Score]:
         piece = groups[rows]
         at: dict[str, Any] = {"truth": str(name), "pieces": len(np.unique(piece))}
         for k in probe.KS:
-            estimate = fitted[0][k][rows, 0].astype(np.float64)
-            out.append(_r2(np.log2(real[rows]), estimate, piece, data.plan, k=k, **at))
-            out += [_share(m, real[rows], 2**estimate, piece, data.plan, k=k, **at) for m in METRICS]
-            shuffled = fitted[1][k][rows, 0].astype(np.float64)
-            out.append(_r2(np.log2(mixed[rows]), shuffled, piece, data.plan, k=k, control=PERMUTED, **at))
+            for labels, scores, control in ((real[rows], fitted[0], ""), (mixed[rows], fitted[1], PERMUTED)):
+                estimate, case = scores[k][rows, 0].astype(np.float64), {"k": k, "control": control} | at
+                out.append(_r2(np.log2(labels), estimate, piece, data.plan, **case))
+                out += [_share(m, labels, 2**estimate, piece, data.plan, **case) for m in METRICS]
         out.append(_r2(np.log2(real[rows]), middle[rows], piece, data.plan, control=CHANCE, **at))
         out += [_share(m, real[rows], constants[m][rows], piece, data.plan, control=CHANCE, **at) for m in METRICS]
-    return out
+    is_real, is_mixed = (np.eye(len(CLASSES), dtype=bool)[np.searchsorted(BOUNDS, tempi, "right")] for tempi in (real, mixed))
+    means = features.sparse_means(clip)
+    return out + latents.latent_scores("tempo", CLASSES, means, is_real, is_mixed, level, folds, groups, data.plan)
 
 
 def _r2(

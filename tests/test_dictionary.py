@@ -98,7 +98,7 @@ def test_a_truncated_file_is_one_clear_error(saved: Path, cut: int) -> None:
 def test_a_changed_tensor_or_header_is_noticed(saved: Path) -> None:
     data = saved.read_bytes()
     saved.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(UserError, match="checksum"):
+    with pytest.raises(UserError, match=r"checksum .*; delete it and train it again"):
         load(saved)
     saved.write_bytes(data.replace(b'\\"k\\": 3', b'\\"k\\": 4'))
     with pytest.raises(UserError, match="checksum"):
@@ -131,6 +131,17 @@ def test_missing_file_is_one_clear_error(tmp_path: Path) -> None:
 def test_codes_of_another_width_are_not_decoded(saved: Path) -> None:
     with pytest.raises(UserError, match="9 latents"):
         load(saved).decode(SparseCode.from_dense(torch.ones(2, 9)))
+
+
+def test_width_is_the_number_of_atoms_and_the_one_asked_for_is_kept(tmp_path: Path) -> None:
+    pca = Pca(width=100, k=3)
+    assert pca.width == 100
+    for columns in (10, 20):  # a second fit begins anew
+        pca.fit(TensorFrames(sample_frames(50, columns)))
+        assert pca.width == len(pca.atoms) == columns
+        assert pca.config()["width"] == 100
+    again = load(pca.save(tmp_path / "pca.safetensors"))
+    assert (again.width, again.config()) == (20, pca.config())
 
 
 def test_hash_depends_on_method_hyper_parameters_and_tensors() -> None:

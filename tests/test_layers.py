@@ -29,7 +29,7 @@ LAYERS = {
     "musae.scores": 4,
     "musae.tasks": 5,
     "musae.workspace": 6,
-    "musae.evaluate": 6,
+    "musae.evaluation": 6,
     "musae.engines": 6,
     "musae.testing": 6,
     "musae.testing_tasks": 6,

@@ -7,11 +7,10 @@ import secrets
 
 import pytest
 
-from musae import evaluate as evaluation
-from musae import registry
+from musae import evaluation, registry
 from musae.card import SuiteCard
 from musae.errors import UserError
-from musae.evaluate import Job, do, is_done, jobs
+from musae.evaluation import Job, do, is_done, jobs
 from musae.leaderboard.board import boards
 from musae.results import read_all
 from musae.workspace import Workspace

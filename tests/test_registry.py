@@ -3,6 +3,7 @@
 import importlib.metadata
 
 import pytest
+from pydantic import ValidationError
 
 from musae import registry
 from musae.card import MethodCard
@@ -50,11 +51,12 @@ class Point:
 def plugin(tmp_path, monkeypatch):
     """Makes a plug-in of a module's source text."""
 
-    def make(source, module="theirs_mine"):
+    def make(source, *others):
+        module = "theirs_" + "".join(c for c in tmp_path.name if c.isalnum())  # no two tests share an imported module
         if source is not None:
             (tmp_path / f"{module}.py").write_text(source)
         monkeypatch.syspath_prepend(str(tmp_path))
-        points = {"musae.methods": [Point("mine", f"{module}:METHOD")]}
+        points = {"musae.methods": [Point("mine", f"{module}:METHOD"), *others]}
         monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: points.get(group, []))
 
     return make
@@ -71,7 +73,84 @@ def test_a_plugin_is_shown_by_package_and_name(plugin):
 @pytest.mark.parametrize("source", ["def broken(:\n", "x = 1\n", None], ids=["syntax", "no card", "no module"])
 def test_a_broken_plugin_is_listed_and_raises_on_use(plugin, source):
     plugin(source)
-    entry = registry.find("methods", "theirs/mine")
+    entry = registry.entries("methods")["theirs/mine"]
     assert entry.problem
-    with pytest.raises(UserError, match="theirs/mine"):
-        entry.load()
+    for act in (entry.load, lambda: registry.find("methods", "theirs/mine")):
+        with pytest.raises(UserError, match=r"theirs/mine.*uninstall"):
+            act()
+
+
+GOOD = 'from musae.card import MethodCard\nCARD = MethodCard(name="mine", summary="theirs")\n'
+
+
+def test_a_plugin_is_found_by_what_its_rows_call_it(plugin):
+    plugin(GOOD)
+    assert registry.find("methods", "mine").name == "theirs/mine"
+    assert registry.find("methods", "topk").module == "musae.methods.topk"
+
+
+def test_a_name_that_two_plugins_share_is_not_guessed(plugin):
+    other = Point("mine", "nowhere:METHOD")
+    other.dist = type("Dist", (), {"name": "others"})
+    plugin(GOOD, other)
+    with pytest.raises(UserError, match=r"may be any of theirs/mine, others/mine"):
+        registry.find("methods", "mine")
+
+
+def test_a_plugin_has_the_name_of_its_card(plugin):
+    plugin(GOOD.replace('"mine"', '"yours"'))
+    with pytest.raises(UserError, match="its card is named 'yours'"):
+        registry.find("methods", "theirs/mine")
+
+
+@pytest.fixture
+def methods(tmp_path, monkeypatch):
+    """A folder that is searched for methods in place of the package's."""
+    (tmp_path / "good.py").write_text('CARD = MethodCard(name="good", summary="s")\n')
+    monkeypatch.setattr(registry, "folders", lambda kind: tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("import torch\ndef broken(:\n", r"bad\.py:2: "),
+        ('CARD = MethodCard(\n    name="bad",\n    summary=TEXT,\n)\n', r"bad\.py:3: the card's summary is not a Python literal"),
+        ('CARD = MethodCard(\n    name="bad",\n    summary="s",\n    rule="method",\n)\n', r"bad\.py:4: MethodCard, rule: "),
+        ('\nCARD = MethodCard(name="bad")\n', r"bad\.py:2: MethodCard, summary: "),
+        ('CARD = MethodCard(name="good", summary="s")\n', r"bad\.py: its card is named 'good'; the name must be 'bad'"),
+        ("\0", "bad"),
+    ],
+    ids=["syntax", "not literal", "no such field", "missing field", "name of another", "no text"],
+)
+def test_a_broken_file_breaks_its_own_name_only(methods, source, says):
+    (methods / "bad.py").write_text(source)
+    entries = registry.entries("methods")
+    assert entries["good"].card is not None
+    assert entries["bad"].card is None
+    assert registry.find("methods", "good")
+    with pytest.raises(UserError, match=says):
+        registry.find("methods", "bad")
+    with pytest.raises(UserError, match=says):
+        entries["bad"].load()
+
+
+def test_a_file_and_a_folder_of_one_name_are_a_problem(methods):
+    (methods / "good").mkdir()
+    (methods / "good" / "__init__.py").write_text('CARD = MethodCard(name="good", summary="s")\n')
+    with pytest.raises(UserError, match="declare this name"):
+        registry.find("methods", "good")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"corpora": ("chorales", "mine")}, "clips says nothing of mine"),
+        ({"width": 0}, "greater than 0"),
+        ({"clips": {"a": 0}}, "clips"),
+    ],
+)
+def test_a_suite_that_cannot_run_is_refused(change, says):
+    quick = registry.find("suites", "quick").card
+    with pytest.raises(ValidationError, match=says):
+        type(quick)(**{**quick.model_dump(), **change})

@@ -104,7 +104,7 @@ def test_rows_come_back_as_they_were_written(tmp_path_factory, others, seed, met
 
 def test_path_and_text(tmp_path):
     path = write(tmp_path, row_file(Measure(metric="fvu", value=1.0, control="chance"), method="their-package/relu"))
-    assert path == tmp_path / "nano@r1/layer4/their-package~relu-0123456789ab/chorales@c1/reconstruction@1.json"
+    assert path == tmp_path / "quick@1/nano@r1/layer4/their-package~relu-0123456789ab/chorales@c1/reconstruction@1.json"
     lines = path.read_text().splitlines()
     assert lines[-4:] == [
         '  {"direction": "lower", "high": 0.3, "low": 0.2, "main": true, "metric": "fvu", "pieces": 9, "value": 0.25},',

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 import click
@@ -38,6 +40,7 @@ class Lazy(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run; bad input ends in one sentence and exit code 2, Ctrl-C in 130 (what was computed is kept)."""
+        signal.signal(signal.SIGTERM, _interrupt)
         try:
             super().main(*args, **{**kwargs, "standalone_mode": False})
         except UserError as error:
@@ -50,6 +53,11 @@ class Lazy(click.Group):
             click.echo("interrupted; run the same command again to go on where it stopped", err=True)
             sys.exit(130)
         sys.exit(0)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a command as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

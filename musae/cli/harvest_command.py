@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -48,9 +49,17 @@ def command(
     from musae import registry
     from musae.activations.harvest import harvest
     from musae.activations.tokens import Tokens, tokenize
+    from musae.card import GeneratorCard
     from musae.cli.progress import progress
     from musae.corpora.track import Split
+    from musae.errors import UserError
 
+    if not math.isfinite(seconds):
+        raise UserError(f"--seconds {seconds}: give a finite length.")
+    deepest = registry.find("generators", choose("generators", generator)).card
+    assert isinstance(deepest, GeneratorCard)
+    if max(layers) > deepest.layers:
+        raise UserError(f"--layer {max(layers)}: {generator} has layers 0 to {deepest.layers}.")
     names = [choose("corpora", name) for name in corpora]
     model = registry.load("generators", choose("generators", generator)).load()
     with progress() as show:

@@ -37,7 +37,8 @@ def command(
 ) -> None:
     """Render the training pieces, fit the codec, train an embedded GENERATOR from a seed, export weights, codec and card.
 
-    Every stage is kept: interrupted (or out of --minutes), run the same command again to go on.
+    Every stage is kept: interrupted (or out of --minutes), run the same command again to go on. Nothing is exported before the
+    schedule of --steps is complete; a shorter or longer schedule goes on from the same checkpoints.
 
     \b
     Examples:

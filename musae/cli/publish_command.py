@@ -31,8 +31,11 @@ def command(suite: str, root: Path | None, results: Path) -> None:
       musae publish
       musae publish --suite full --to results
     """
+    from musae.errors import UserError
     from musae.results import publish
     from musae.workspace import Workspace, suite_card
 
     workspace = Workspace(suite_card(suite), root if root is not None else runs_root())
+    if not workspace.results.is_dir():
+        raise UserError(f"{workspace.results}: no rows of suite {suite!r} yet; `musae run --suite {suite}` makes them.")
     click.echo(f"{publish(workspace.results, results)} under {results}")

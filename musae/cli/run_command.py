@@ -18,7 +18,8 @@ from musae.files import atomic_path, runs_root
 if TYPE_CHECKING:
     from musae.card import SuiteCard
     from musae.cli.progress import Bars, Lines
-    from musae.evaluate import Job
+    from musae.evaluation import Job
+    from musae.results import RowFile
     from musae.workspace import Workspace
 
 
@@ -46,12 +47,14 @@ def command(suite: str, root: Path | None, workers: int | None, published: Path 
       musae run --root /scratch/musae --workers 8
     """
     from musae.cli.progress import progress
-    from musae.evaluate import jobs
+    from musae.evaluation import jobs
     from musae.provenance import cores
+    from musae.results import read_all
     from musae.workspace import Workspace, suite_card
 
     begun = time.monotonic()
     card = suite_card(suite)
+    theirs = read_all(published) if published is not None else read_all(*_checkout_results())
     workspace = Workspace(card, root if root is not None else runs_root())
     workers = workers or cores()
     if dry_run:
@@ -62,14 +65,14 @@ def command(suite: str, root: Path | None, workers: int | None, published: Path 
         todo = _prepare(workspace, jobs(card))
         if todo:
             _work(card, workspace.root, todo, workers, show)
-    _report(workspace, published or _checkout_results(), details)
+    _report(workspace, theirs, details)
     done = f"{len(todo)} jobs done" if todo else "nothing to do: every row was there already"
     click.echo(f"{done}, in {time.monotonic() - begun:.0f} s; rows are under {workspace.results}", err=True)
 
 
 def _prepare(workspace: Workspace, jobs: Sequence[Job]) -> list[Job]:
     """Harvest what every job reads; the jobs that are still to do."""
-    from musae.evaluate import is_done
+    from musae.evaluation import is_done
 
     _ = workspace.training
     for corpus in workspace.suite.corpora:
@@ -94,7 +97,7 @@ def _work(suite: SuiteCard, root: Path, todo: Sequence[Job], workers: int, show:
     local.run(suite, root, todo, workers=min(workers, len(todo)), watch=watch)
 
 
-def _report(workspace: Workspace, published: Path | None, details: bool) -> None:
+def _report(workspace: Workspace, published: Sequence[RowFile], details: bool) -> None:
     """Print the board, write it beside the rows, and say how it agrees with published rows."""
     from musae.leaderboard import render_files
     from musae.leaderboard.agreement import agreement, verdicts
@@ -107,29 +110,25 @@ def _report(workspace: Workspace, published: Path | None, details: bool) -> None
             temporary.write_text(render_files(files, format), encoding="utf-8")  # type: ignore[arg-type]
     width = max(80, shutil.get_terminal_size((120, 24)).columns)
     click.echo(render_files(files, "table", width=width, color=sys.stdout.isatty()), nl=False)
-    theirs = read_all(published) if published is not None else []
-    if not theirs:
+    if not published:
         click.echo("\nNo published rows to compare with.")
         return
-    found = agreement(files, theirs)
+    found = agreement(files, published)
     click.echo(f"\n{found.summary()}.")
     if details:
         for line in (*found.details(), *(verdict for board in boards(files) for verdict in verdicts(board))):
             click.echo(f"  {line}")
 
 
-def _checkout_results() -> Path | None:
-    """The published rows of the checkout that this package runs from, if it has any."""
+def _checkout_results() -> list[Path]:
+    """The published rows of the checkout that this package runs from: a folder, or nothing."""
     folder = Path(__file__).resolve().parents[2] / "results"
-    return folder if any(folder.glob("*@*/")) else None
+    return [folder] if folder.is_dir() else []
 
 
-SECONDS_PER_FRAME = {"harvest": 3e-5, "tokens": 3e-4, "encode": 3e-5}
-"""Measured on one core of an EPYC with AVX-512, for the embedded generator: forward pass, rendering and codec, encoding."""
-SECONDS_PER_STEP = 4.7e-8
-"""Of training, per frame, latent and 256 dimensions; same machine."""
-SECONDS_PER_TASKS = 14.0
-"""All tasks for one feature set on one corpus; same machine."""
+SECONDS = {"render": 4.3e-4, "harvest": 4.5e-5, "fit": 4.7e-8, "score": 12.0}
+"""Seconds on one core of an EPYC with AVX-512, for the embedded generator: to render and encode a frame; to run the generator on
+it; to fit, for each frame, latent and 256 dimensions; and of all tasks for a feature set on one corpus."""
 
 
 def _plan(workspace: Workspace, jobs: Sequence[Job], workers: int) -> None:
@@ -137,19 +136,19 @@ def _plan(workspace: Workspace, jobs: Sequence[Job], workers: int) -> None:
     from musae.activations.harvest import estimate
 
     suite, frames, width = workspace.suite, workspace.frames_per_clip, workspace.generator_card.width
-    clips = {"training": -(-suite.training_frames // frames), **suite.clips}
-    disk = sum(estimate(count, frames, width, 1) for count in clips.values())
-    rendered = sum(suite.clips.values()) * frames
+    training = -(-suite.training_frames // frames)
+    disk = sum(estimate(count, frames, width, 1) for count in (training, *suite.clips.values()))
+    rendered = sum(suite.clips.values()) + (0 if workspace.ships_training_tokens() else training)
     fits = [job for job in jobs if job.corpus is None]
-    seconds = sum(clips.values()) * frames * SECONDS_PER_FRAME["harvest"] + rendered * SECONDS_PER_FRAME["tokens"] / workers
-    trained = sum(suite.training_frames * suite.width * SECONDS_PER_STEP * width / 256 for job in fits if job.method == "topk")
-    seconds += (trained + (len(jobs) - len(fits)) * SECONDS_PER_TASKS) / workers
+    seconds = (training + sum(suite.clips.values())) * frames * SECONDS["harvest"] + rendered * frames * SECONDS["render"]
+    seconds += len(fits) * suite.training_frames * suite.width * width / 256 * SECONDS["fit"]
+    seconds += (len(jobs) - len(fits)) * SECONDS["score"]
     click.echo(f"suite {suite.name}: {suite.summary}")
     for job in jobs:
         click.echo(f"  {job.name}" + (f": {', '.join(suite.tasks)}" if job.corpus else ""))
     cells = (len(jobs) - len(fits)) * len(suite.tasks)
     click.echo(
-        f"{len(fits)} fits and {cells} cells; about {seconds / 60:.0f} minutes with {workers} workers (scaled "
+        f"{len(fits)} fits and {cells} cells; about {max(1, seconds / workers / 60):.0f} minutes with {workers} workers (scaled "
         f"from figures of one EPYC core) and {disk / 2**30:.1f} GiB under {workspace.root}"
     )
     free = shutil.disk_usage(next(p for p in (workspace.root, *workspace.root.absolute().parents) if p.exists())).free

@@ -17,7 +17,7 @@ from musae.files import runs_root
 @options.suite
 @options.root
 def command(dictionary: Path, suite: str, root: Path | None) -> None:
-    """Score a saved dictionary with a suite's tasks and print it beside the rows of the root.
+    """Score a saved dictionary with a suite's tasks and print it beside the rows of the suite's own run.
 
     \b
     Examples:
@@ -26,8 +26,7 @@ def command(dictionary: Path, suite: str, root: Path | None) -> None:
     """
     from musae.cli.progress import progress
     from musae.dictionary import load
-    from musae.errors import UserError
-    from musae.evaluate import score
+    from musae.evaluation import score
     from musae.leaderboard import render_files
     from musae.results import read_all
     from musae.workspace import Workspace, suite_card
@@ -35,14 +34,10 @@ def command(dictionary: Path, suite: str, root: Path | None) -> None:
     loaded = load(dictionary)
     with progress() as show:
         workspace = Workspace(suite_card(suite), root if root is not None else runs_root(), show)
-        if loaded.inputs != workspace.generator_card.width:
-            raise UserError(
-                f"{dictionary}: its atoms have {loaded.inputs} dimensions, and the stream of {workspace.suite.generator} "
-                f"{workspace.generator_card.width}; give a dictionary of this generator, or a suite of the other."
-            )
         for corpus in workspace.suite.corpora:
             show(f"score on {corpus}", 0, 1)
-            score(workspace, loaded, loaded.seed, corpus)
+            score(workspace, loaded, loaded.seed, corpus, workspace.scored)
             show(f"score on {corpus}", 1, 1)
+    folders = [folder for folder in (workspace.results, workspace.scored) if folder.exists()]
     width = max(80, shutil.get_terminal_size((120, 24)).columns)
-    click.echo(render_files(read_all(workspace.results), "table", width=width, color=sys.stdout.isatty()), nl=False)
+    click.echo(render_files(read_all(*folders), "table", width=width, color=sys.stdout.isatty()), nl=False)

@@ -1,20 +1,23 @@
-"""The local engine: jobs in worker processes on this machine, one thread each.
+"""The local engine: jobs in worker processes on this machine, one thread each (`musae.workspace.one_thread`).
 
-One thread a worker makes the arithmetic, and so every score, independent of how many processors the machine has. A job waits for
-the one that it needs; a job that lies on disk is skipped. A worker that fails stops the run: what is done stays done.
+A job waits for the one that it needs; a job that lies on disk is skipped. A job that fails stops the run: what is done stays
+done. Workers end with their parent, however it ends.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
+import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from musae.card import SuiteCard
-from musae.evaluate import Job, do
+from musae.evaluation import Job, do
 from musae.workspace import Workspace
 
 Watch = Callable[[str, Job, Mapping[str, float]], None]
@@ -51,14 +54,18 @@ _events: Any
 
 
 def _begin(suite: SuiteCard, root: Path, events: Any) -> None:
-    import signal
-
-    import torch
-
     global _workspace, _events
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the workers
-    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _workspace, _events = Workspace(suite, root), events
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would work on, unseen, beside the next run."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(job: Job) -> None:

@@ -43,6 +43,7 @@ class Pca(Dictionary):
         self.seed = seed
 
     def fit(self, frames: FrameSource, *, folder: Path | None = None, reports: Sequence[Report] = ()) -> Self:
+        self.tensors = {}  # the width asked for counts, not how many atoms an earlier fit found
         self.check_sizes()
         mean = frames.mean().double()
         scatter = torch.zeros(frames.d, frames.d, dtype=torch.float64)

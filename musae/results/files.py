@@ -1,8 +1,8 @@
 """Files of rows: where they lie, writing and reading them.
 
-``<root>/<generator>@<rev>/layer<L>/<method>-<hash>/<corpus>@<rev>/<task>@<version>.json``, and beside it ``.npz`` with the
-bootstrap replicates of the main scores: ``tags [M]`` (text) and ``replicates [M, R]`` (float32), no pickle. The JSON keeps the
-checksum of the ``.npz``. A plug-in's name ``package/name`` is written ``package~name``.
+``<root>/<suite>@<version>/<generator>@<rev>/layer<L>/<method>-<hash>/<corpus>@<rev>/<task>@<version>.json``, and beside it
+``.npz`` with the bootstrap replicates of the main scores: ``tags [M]`` (text) and ``replicates [M, R]`` (float32), no pickle. The
+JSON keeps the checksum of the ``.npz``. A plug-in's name ``package/name`` is written ``package~name``.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class RowFile:
 def path_of(cell: Cell) -> Path:
     """Where a cell's file lies under a root. Its names are validated, so that no part can leave the folder."""
     return (
-        Path(f"{_part(cell.generator)}@{cell.generator_revision}")
+        Path(f"{_part(cell.suite)}@{cell.suite_version}")
+        / f"{_part(cell.generator)}@{cell.generator_revision}"
         / f"layer{cell.layer}"
         / f"{_part(cell.method)}-{cell.dictionary[:12]}"
         / f"{_part(cell.corpus)}@{cell.corpus_revision}"
@@ -200,18 +201,25 @@ def _read_replicates(path: Path, checksum: str) -> dict[str, NDArray[np.float32]
     import numpy as np
 
     if not path.is_file():
-        raise UserError(f"{path}: the bootstrap replicates are missing; copy them with their .json, or score again.")
+        raise UserError(
+            f"{path}: the bootstrap replicates are missing; copy them here, or delete the .json beside it and run again."
+        )
     if sha256(path) != checksum:
         raise UserError(
-            f"{path}: the checksum differs from replicates_sha256 in the .json beside it; copy both again, or score again."
+            f"{path}: the checksum differs from the one in the .json beside it; copy both, or delete the .json and run again."
         )
     try:
         with np.load(path, allow_pickle=False) as archive:
             tags, table = archive["tags"], archive["replicates"]
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not an archive of `tags` and `replicates` ({error}); score again.") from error
+        raise UserError(
+            f"{path}: not an archive of `tags` and `replicates` ({error}); delete the .json beside it and run again."
+        ) from error
     if tags.ndim != 1 or tags.dtype.kind != "U" or table.dtype != np.float32 or table.shape[:1] != tags.shape or table.ndim != 2:
-        raise UserError(f"{path}: `tags` is {tags.dtype}{tags.shape} and `replicates` {table.dtype}{table.shape}; score again.")
+        raise UserError(
+            f"{path}: `tags` is {tags.dtype}{tags.shape} and `replicates` {table.dtype}{table.shape}; "
+            f"delete the .json beside it and run again."
+        )
     return {str(tag): values for tag, values in zip(tags, table, strict=True)}
 
 

@@ -1,7 +1,8 @@
 """What a task sees: the held-out clips of one corpus through one generator, and a feature set's code of them.
 
 Shapes: n clips of T frames, d stream width, F features, G pieces (groups), R bootstrap replicates. Row ``c * T + f`` of
-a code is frame f of clip c.
+a code of all rows is frame f of clip c. Frame probes read `HeldOut.probe_rows` only, so a dense code holds no others: 1,056
+columns of all rows would be most of a gigabyte.
 """
 
 from __future__ import annotations
@@ -88,16 +89,33 @@ class Features:
     name: str
     """``latents``, ``residual``, ``codec_step`` or ``codec_means``."""
     code: scipy.sparse.csr_array | NDArray[np.float32]
-    """``[n * T, F]``: sparse for a sparse dictionary, dense otherwise; signed."""
+    """Sparse ``[n * T, F]`` for a sparse dictionary; dense ``[m, F]`` otherwise, the m rows of `rows`. Signed."""
     clip_means: NDArray[np.float32]
-    """Mean over time of each clip's code ``[n, F]`` (the paper's aggregation)."""
-    dictionary: Dictionary | None = field(default=None)
+    """Mean over all frames of each clip's code ``[n, F]`` (the paper's aggregation)."""
+    rows: NDArray[np.int64] | None = None
+    """Which rows (into n * T, ascending) a dense code holds: `HeldOut.probe_rows`; None where it holds all."""
+    dictionary: Dictionary | None = None
     """The frozen dictionary, where the features are its latents; tasks that read reconstructions need it."""
 
     @property
     def width(self) -> int:
         """Number of features F."""
         return int(self.code.shape[1])
+
+    def at(self, rows: NDArray[np.int64]) -> scipy.sparse.csr_array | NDArray[np.float32]:
+        """The code of some rows (into n * T), in their order ``[len(rows), F]``; the code itself where it holds just these.
+
+        Raises ValueError for a row that a dense code does not hold.
+        """
+        if self.rows is None:
+            return self.code[rows]
+        if np.array_equal(rows, self.rows):
+            return self.code
+        place = np.searchsorted(self.rows, rows)
+        held = np.append(self.rows, -1)[place] == rows
+        if not held.all():
+            raise ValueError(f"features {self.name!r} hold no row {rows[~held][0]}; a dense code holds HeldOut.probe_rows only")
+        return self.code[place]
 
     def sparse_means(self, clips: NDArray[np.int64]) -> scipy.sparse.csr_array | NDArray[np.float32]:
         """`clip_means` of some clips, sparse where the code is: so that a clip on which a latent is silent is no detection."""

@@ -76,13 +76,13 @@ def best_latents(x: Code, folds: NDArray[np.int64], classes: NDArray) -> Detecto
         f1 = 2 * hits / np.maximum(size + positive, 1)
         best = f1.reshape(-1, f1.shape[-1]).argmax(0)
         side, latent[i], threshold = np.unravel_index(best, f1.shape[:-1])
-        rows = np.flatnonzero(folds == fold)
-        column, cut = x[rows][:, latent[i]], edges[side, latent[i], threshold]
-        if isinstance(column, np.ndarray):
-            below = column <= cut
-        else:
-            column = column.toarray()
+        rows, cut = np.flatnonzero(folds == fold), edges[side, latent[i], threshold]
+        if isinstance(x, scipy.sparse.csr_array):
+            column = x[rows][:, latent[i]].toarray()
             below = -column > cut
+        else:
+            column = x[np.ix_(rows, latent[i])]
+            below = column <= cut
         values[rows], fired[rows] = np.where(side == 0, column, -column), np.where(side == 0, column > cut, below)
     return Detectors(values, fired, latent)
 
@@ -162,7 +162,8 @@ def latent_scores(
     groups: NDArray[np.int64],
     plan: NDArray[np.float32],
 ) -> list[Score]:
-    """Macro ``f1_<concept>`` and ``ap_<concept>`` of the best latents and one row of each per class, at each level of truth.
+    """Macro ``f1_<concept>`` and ``ap_<concept>`` of the best latents and a row of each per class, with their controls, at each
+    level of truth.
 
     `real`, `mixed`: which classes hold in each row ``[n, C]``, truly and with labels permuted between pieces; `levels [n]`: level
     of truth of each row, empty for a row that only trains. Chance is a detector that always fires.
@@ -191,7 +192,7 @@ def _macro(
     plan: NDArray[np.float32],
     at: dict[str, Any],
 ) -> list[Score]:
-    """F1 and average precision of detectors on some rows, over the classes and (unless for a control) of each.
+    """F1 and average precision of detectors on some rows, over the classes and of each.
 
     A class is scored when it holds in at least `PIECES` pieces and two folds of these rows. A replicate without any positive of a
     class leaves it out of its mean.
@@ -212,8 +213,6 @@ def _macro(
         summarise(f1_name, nanmean(f1[:, scored]), keep=not at["control"], **at),
         summarise(ap_name, nanmean(ap[:, scored]), centre=True, **at),
     ]
-    if at["control"]:
-        return out
     for c, name in enumerate(names):
         for metric, figures in ((f1_name, f1), (ap_name, ap)):
             if c in scored:

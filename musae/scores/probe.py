@@ -29,6 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
+from itertools import pairwise
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -43,6 +44,9 @@ KS = (1, 5, 20, None)
 
 RIDGES = (0.1, 1.0, 10.0)
 """Ridges to choose from, in units of F / n."""
+
+CHUNK = 2_048
+"""Rows of dense features that are centred at a time."""
 
 Code: TypeAlias = scipy.sparse.csr_array | NDArray
 """Features ``[n, F]``, sparse or dense."""
@@ -223,20 +227,31 @@ class _Moments:
         self.width = x.shape[1]
         self.rows = [np.flatnonzero(folds == f) for f in np.unique(folds)]
         self.wide = x.shape[1] > x.shape[0]
-        if not isinstance(
-            x, scipy.sparse.csr_array
-        ):  # where the origin lies is arbitrary; far from the mean, float32 loses the rest
-            x = (x - x.mean(0, dtype=np.float64)).astype(np.float64 if self.wide else np.float32)
-        y = np.hstack([target.matrix for target in targets])
-        self.columns = np.split(np.arange(y.shape[1]), np.cumsum([target.matrix.shape[1] for target in targets])[:-1])
-        self.parts = [x[rows] for rows in self.rows]
+        columns = np.cumsum([0, *(target.matrix.shape[1] for target in targets)])
+        self.columns = [np.arange(start, end) for start, end in pairwise(columns)]
+        self.parts = [x[rows] for rows in self.rows] if isinstance(x, scipy.sparse.csr_array) else self._centred(x)
         self.counts = np.array([len(rows) for rows in self.rows])
         self.totals = np.stack([np.asarray(part.sum(0, dtype=np.float64)).ravel() for part in self.parts])
-        self.shares = np.stack([y[rows].sum(0) for rows in self.rows])
-        self.sums = np.stack([np.asarray(part.T @ y[rows]) for part, rows in zip(self.parts, self.rows, strict=True)])
+        labels = [np.hstack([target.matrix[rows] for target in targets]) for rows in self.rows]
+        self.shares = np.stack([y.sum(0) for y in labels])
+        self.sums = np.stack([np.asarray(part.T @ y) for part, y in zip(self.parts, labels, strict=True)])
         if not self.wide:
             self.grams = [_gram(part) for part in self.parts]
             self.gram: NDArray[np.float32] = reduce(np.add, self.grams)
+
+    def _centred(self, x: NDArray) -> list[NDArray]:
+        """Each fold's rows of dense features about the mean of all, in single precision unless they are few.
+
+        Where the origin lies is arbitrary; far from the mean, single precision would lose the rest. The difference is taken in
+        double, `CHUNK` rows at a time: a copy of all rows in double would be the largest array of a run.
+        """
+        mean, parts = x.mean(0, dtype=np.float64), []
+        for rows in self.rows:
+            part = np.empty((len(rows), self.width), np.float64 if self.wide else np.float32)
+            for start in range(0, len(rows), CHUNK):
+                part[start : start + CHUNK] = x[rows[start : start + CHUNK]] - mean
+            parts.append(part)
+        return parts
 
     def training(self, folds: list[int], scale: NDArray[np.float64] | None = None) -> _Training:
         """Moments over some folds; `scale` overrides one over their standard deviations."""

@@ -205,6 +205,28 @@ def test_weights_travel_as_float16_without_cross_attention(nano: Nano, tmp_path:
         model.load(tmp_path / "none.safetensors")
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 11557432\n"
+
+
+@pytest.mark.parametrize("content", [POINTER, b"", None], ids=["git-lfs pointer", "empty", "cut short"])
+def test_damaged_files_are_named_with_a_remedy(nano: Nano, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "weights.safetensors"
+    for save, load in ((nano.codec.save, Codec.load), (lambda path: model.save(nano.network, path), model.load)):
+        save(path)
+        path.write_bytes(path.read_bytes()[:5000] if content is None else content)
+        with pytest.raises(
+            UserError, match=r"weights\.safetensors: not a safetensors file, or damaged .*restore it .*git lfs pull"
+        ):
+            load(path)
+    model.save(nano.network, path)
+    with pytest.raises(UserError, match=r"weights\.safetensors: holds .* which is no codec; restore it"):
+        Codec.load(path)
+    if content is not None:
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"weights\.safetensors: not readable .*restore the file"):
+            Tokens.load_packed(path)
+
+
 def test_untrained_control_and_revisions(nano: Nano) -> None:
     control = nano.untrained(0)
     assert control.codec is nano.codec

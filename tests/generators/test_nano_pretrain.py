@@ -140,6 +140,38 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
         run(tmp_path, settings(steps=4, batch=3))
 
 
+def test_a_codec_serves_only_what_it_was_fitted_on(tmp_path: Path) -> None:
+    chosen, revisions = settings(), {"tones": Tones.revision}
+    name = pretrain.codec_name(chosen, revisions)
+    assert name == pretrain.codec_name(settings(steps=99, peak=1.0), revisions)
+    others = [settings(hours={"tones": 1.0}), settings(codec_frames=999), settings(codewords=16), settings(seed=1)]
+    names = {pretrain.codec_name(other, revisions) for other in others} | {pretrain.codec_name(chosen, {"tones": "other"})}
+    assert len(names) == 5
+    assert name not in names
+    assert run(tmp_path, settings(steps=1))
+    assert (tmp_path / name).is_file()
+    with pytest.raises(UserError, match=r"codec .*; choose another folder"):
+        run(tmp_path, settings(steps=2, codec_frames=300))
+
+
+def test_a_checkpoint_without_a_codec_goes_on_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    assert run(tmp_path, settings(steps=4))
+    for name in ("checkpoint.pt", "stable.pt"):
+        state = torch.load(tmp_path / name, weights_only=True)
+        del state["codec"]
+        torch.save(state, tmp_path / name)
+    assert run(tmp_path, settings(steps=6))
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["codec"]
+    (tmp_path / "checkpoint.pt").write_bytes((tmp_path / "checkpoint.pt").read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"checkpoint\.pt: not a checkpoint, or damaged"):
+        run(tmp_path, settings(steps=8))
+
+
+def test_a_loss_that_is_not_finite_says_what_helps(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"choose another --out folder and a lower --peak"):
+        run(tmp_path, settings(steps=8, peak=float("inf")))
+
+
 def test_training_lowers_the_loss_and_logs_it(tmp_path: Path) -> None:
     assert run(tmp_path, settings(steps=100, peak=3e-3, batch=4))
     entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -139,7 +139,7 @@ def test_the_leaderboard_imports_no_machinery():
     """A table is rebuilt from rows alone: printing one imports neither torch nor any layer above the rows."""
     code = (
         "import sys; from musae.leaderboard import agreement, board, markdown, terminal;"
-        "print([m for m in sys.modules if m in ('torch', 'transformers', 'musae.evaluate', 'musae.scores', 'musae.dictionary')])"
+        "print([m for m in sys.modules if m in ('torch', 'transformers', 'musae.evaluation', 'musae.dictionary')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -34,3 +34,23 @@ def test_clip_means_are_sparse_where_the_code_is():
     data = synthetic_heldout(pieces=5)
     assert isinstance(planted_features(data).sparse_means(np.arange(3)), scipy.sparse.csr_array)
     assert isinstance(stream_features(data).sparse_means(np.arange(3)), np.ndarray)
+
+
+def test_a_dense_code_holds_the_probe_rows_only():
+    data = replace(synthetic_heldout(pieces=5), probe_frames=40)
+    x, features = data.x.reshape(-1, data.x.shape[2]), stream_features(data)
+    assert features.code.shape == (40, features.width)
+    assert features.at(data.probe_rows) is features.code
+    some = data.probe_rows[[39, 3, 3, 17]]
+    np.testing.assert_array_equal(features.at(some), x[some])
+    for stranger in (data.probe_rows[0] + 1, len(x), -1):
+        with pytest.raises(ValueError, match=f"no row {stranger};"):
+            features.at(np.array([data.probe_rows[1], stranger]))
+
+
+def test_a_sparse_code_holds_every_row():
+    data = synthetic_heldout(pieces=5)
+    rows = np.array([7, 2, 300])
+    found = planted_features(data).at(rows)
+    assert isinstance(found, scipy.sparse.csr_array)
+    np.testing.assert_array_equal(found.toarray(), np.maximum(data.x.reshape(-1, data.x.shape[2])[rows], 0))

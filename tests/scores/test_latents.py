@@ -98,5 +98,7 @@ def test_rare_classes_are_unscored_by_name():
         "thing", ["a", "b", "c"], x, classes, classes, levels, groups % 5, groups, resampling_plan("rare", 100, 50)
     )
     rare = [s for s in scores if s.label == "c"]
-    assert len(rare) == 2
+    assert [(s.metric, s.control) for s in rare] == [
+        (m, c) for c in ("", "chance", "permuted_labels") for m in ("f1_thing", "ap_thing")
+    ]
     assert all(s.value is None and "c holds in fewer" in s.reason for s in rare)

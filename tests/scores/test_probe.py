@@ -1,5 +1,7 @@
 """Closed-form probes against scikit-learn, fold by fold."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -120,6 +122,20 @@ def test_a_far_origin_and_the_units_change_nothing():
     moved = probe.crossfit(x * np.logspace(-3, 3, 10) + 1e4, folds, [probe.Classes(labels, 3)])[0]
     for k in probe.KS:
         np.testing.assert_allclose(moved[k], plain[k], atol=5e-3)
+
+
+def test_dense_features_are_never_copied_in_double():
+    """All rows in double would be two more arrays of their size, beside the copy in single precision that is kept."""
+    x = np.random.default_rng(0).normal(size=(60_000, 24)).astype(np.float32)
+    folds = np.arange(len(x)) % FOLDS
+    tracemalloc.start()
+    try:
+        moments = probe._Moments(x, folds, [probe.Values(x[:, 0].astype(np.float64))])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert moments.parts[0].dtype == np.float32
+    assert peak < 1.9 * x.nbytes
 
 
 def test_the_scored_fold_is_never_read():

@@ -30,7 +30,9 @@ def broken(change, task=key):
         (lambda scores, data: [replace(s, truth="") for s in scores], "several rows"),
         (lambda scores, data: [replace(s, value=s.value and s.value + id(data) % 97) for s in scores], "other scores"),
         (
-            lambda scores, data: [replace(s, value=0.99) if s.control == "permuted_labels" else s for s in scores],
+            lambda scores, data: [
+                replace(s, value=0.99) if s.control == "permuted_labels" and not s.label else s for s in scores
+            ],
             "permuted labels",
         ),
     ],

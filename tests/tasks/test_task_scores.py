@@ -56,6 +56,8 @@ def test_fvu_is_about_the_training_mean(data):
     found = table(reconstruction.score(planted_features(data), data))
     assert found["fvu", None, "", "", ""] == pytest.approx(expected, rel=1e-6)
     assert found["fvu", None, "chance", "", ""] == 1
+    norms = np.linalg.norm(x, axis=2) * np.linalg.norm(data.mean)
+    assert found["cosine", None, "chance", "", ""] == pytest.approx((x @ data.mean / norms).mean(), rel=1e-6)
 
     moved = replace(data, mean=data.mean + 1, position_means=data.position_means + 2)
     found = table(reconstruction.score(planted_features(data), moved))
@@ -160,7 +162,7 @@ def test_strided_rows_answer_for_the_frames_between(data):
     frames = chords._frames(few, np.arange(120))
     assert len(frames.rows) == 120 * 8
     assert np.bincount(frames.row, weights=frames.seconds)[:8] == pytest.approx([0.4] * 7 + [0.25])
-    found = table(chords.score(stream_features(data), few))
+    found = table(chords.score(stream_features(few), few))
     assert 0.75 < found["wcsr_majmin", None, "", "exact", ""] < 0.9  # segments of .4 s cannot follow chords that change inside
 
 
@@ -195,6 +197,30 @@ def test_r2_of_the_training_mean_is_about_zero(data):
     found = table(tempo.score(stream_features(data), data))
     assert -0.1 < found["r2_log_tempo", None, "chance", "exact", ""] <= 0
     assert found["acc1", None, "", "exact", ""] > 5 * found["acc1", None, "chance", "exact", ""]
+
+
+def test_best_latents_find_the_classes_of_tempi(data):
+    """A latent that is on in one class alone; bounds belong to the class above."""
+    bpm = np.array([c.annotations.tempo for c in data.clips])
+    on = np.stack([bpm < 80, (bpm >= 80) & (bpm < 105), (bpm >= 105) & (bpm < 140), bpm >= 140], 1).astype(np.float32)
+    code = scipy.sparse.csr_array(np.repeat(on, 32, 0))
+    found = table(tempo.score(Features("latents", code, on), data))
+    assert [found["f1_tempo", None, "", "exact", name] for name in tempo.CLASSES] == [1, 1, 1, 1]
+    assert found["f1_tempo", None, "permuted_labels", "exact", ""] < 0.6
+    size = on[truth.levels(data, "tempo") == "exact"].mean(0)
+    assert found["f1_tempo", None, "chance", "exact", ""] == pytest.approx((2 * size / (1 + size)).mean(), rel=1e-6)
+    assert np.searchsorted(tempo.BOUNDS, [80, 105, 140], "right").tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("task", [chords, key, tempo, instrument])
+def test_beside_each_score_stand_chance_and_permuted_labels(data, task):
+    """At each level of truth, for each metric and class; permuted labels at each k that the score has."""
+    found = table(task.score(stream_features(data), data))
+    scores = [key for key, value in found.items() if value is not None and not key[2] and key[0] != "clips_without_key"]
+    assert scores
+    for metric, k, _, level, label in scores:
+        assert found[metric, None, "chance", level, label] is not None
+        assert (metric, k, "permuted_labels", level, label) in found
 
 
 def test_families_of_one_fold_are_unscored_by_name(data):

@@ -22,6 +22,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -34,6 +35,8 @@ FEATURES = SEMITONES + BANDS
 CODEBOOKS, CODEWORDS = 4, 512
 ANALYSIS = 1
 """Version of `features`: whoever stores features keys them by it."""
+
+REMEDY = "restore it (`git checkout`, `git lfs pull`, or install musae again), or make it with `musae pretrain nano`"
 
 GAIN = 500.0
 LOWEST = 55.0
@@ -199,10 +202,22 @@ class Codec:
 
     @classmethod
     def load(cls, path: Path) -> Codec:
-        """Read what `save` wrote. Raises UserError when the file is missing."""
-        if not path.is_file():
-            raise UserError(f"{path}: the codec is missing; make it with `musae pretrain nano`.")
-        return cls(**load_file(path))
+        """Read what `save` wrote. Raises UserError when the file is missing, damaged or something else."""
+        tensors = read(path)
+        if tensors.keys() != {"mean", "scale", "codebooks"}:
+            raise UserError(f"{path}: holds {', '.join(sorted(tensors)) or 'nothing'}, which is no codec; {REMEDY}.")
+        return cls(**tensors)
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Tensors of one of nano's files. Raises UserError when it is missing or damaged (a git-LFS pointer, cut short, ...)."""
+    if not path.is_file():
+        raise UserError(f"{path}: this file of nano is missing; {REMEDY}.")
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a safetensors file, or damaged ({error}); {REMEDY}.") from error
+    return tensors
 
 
 def checksum(tensors: Mapping[str, Tensor], more: str) -> str:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import MusicgenForCausalLM
 from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderConfig
 
 from musae.errors import UserError
 from musae.files import atomic_path
+from musae.generators.nano.codec import read
 
 IGNORE = -100
 """Target where a position predicts a frame outside the clip."""
@@ -133,12 +134,13 @@ def save(model: MusicgenForCausalLM, path: Path) -> None:
 
 
 def load(path: Path, **shape: int) -> MusicgenForCausalLM:
-    """Read what `save` wrote into a float32 model built with `shape`; raises UserError when it is missing or does not fit."""
-    if not path.is_file():
-        raise UserError(f"{path}: the weights are missing; train them with `musae pretrain nano`.")
+    """Read what `save` wrote into a float32 model built with `shape`.
+
+    Raises UserError when it is missing, damaged or does not fit.
+    """
     model = build(**shape)
     try:
-        missing, unexpected = model.load_state_dict({k: v.float() for k, v in load_file(path).items()}, strict=False)
+        missing, unexpected = model.load_state_dict({k: v.float() for k, v in read(path).items()}, strict=False)
     except RuntimeError as error:
         raise UserError(
             f"{path}: these weights are of another architecture; train them anew with `musae pretrain nano`."

@@ -6,6 +6,7 @@ Stages, each cached under the output folder: tracks -> features (`musae.generato
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import signal
@@ -69,11 +70,11 @@ def pretrain(
     """Go on from whatever `out` holds until training is complete, then `export` to `destination`; True when that is done.
 
     `stop` is asked between chunks and steps; when it says so, a checkpoint is written and False returned.
-    Raises UserError when `out` was begun with other settings, or the loss is not finite.
+    Raises UserError when `out` was begun with other settings or another codec, or the loss is not finite.
     """
     corpora = {name: load_corpus(name) for name in settings.hours}
     codec, train, heldout = prepare(out, settings, corpora, stop=stop, say=say) or (None, {}, {})
-    if codec is None or not fit(out, settings, train, heldout, stop=stop, say=say):
+    if codec is None or not fit(out, settings, train, heldout, codec.revision, stop=stop, say=say):
         return False
     export(out, settings, corpora, codec, train, heldout, destination, say=say)
     return True
@@ -90,7 +91,7 @@ def prepare(
             if found is None:
                 return None
             files[name, split] = found
-    path = out / "codec.safetensors"
+    path = out / codec_name(settings, {name: corpus.revision for name, corpus in corpora.items()})
     if not path.is_file():
         share = settings.codec_frames // len(corpora)
         rows = torch.cat([data.sample(files[name, Split.TRAIN], share, settings.seed) for name in corpora])
@@ -107,6 +108,12 @@ def prepare(
         {name: data.encode(files[name, split], codec) for name in corpora} for split in (Split.TRAIN, Split.HELDOUT)
     )
     return codec, train, heldout
+
+
+def codec_name(settings: Settings, revisions: Mapping[str, str]) -> str:
+    """The file of the codec in an output folder: its name holds all that the codec depends on. `revisions`: of the corpora."""
+    what = [dict(revisions), dict(settings.hours), settings.codec_frames, settings.codewords, settings.seed, codecs.ANALYSIS]
+    return f"codec-{hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:10]}.safetensors"
 
 
 def export(

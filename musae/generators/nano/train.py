@@ -15,6 +15,7 @@ on one thread. Forward and backward passes run in bfloat16 autocast over float32
 from __future__ import annotations
 
 import json
+import pickle
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -26,7 +27,7 @@ from torch import Tensor
 from transformers import MusicgenForCausalLM
 
 from musae.errors import UserError
-from musae.files import atomic_path
+from musae.files import atomic_path, writing
 from musae.generators.nano import codec as codecs
 from musae.generators.nano import data, model
 from musae.generators.nano.data import Tracks
@@ -81,6 +82,7 @@ def fit(
     settings: Settings,
     train: Mapping[str, Tracks],
     heldout: Mapping[str, Tracks],
+    codec: str,
     *,
     stop: Callable[[], bool],
     say: Callable[[str], None],
@@ -89,14 +91,15 @@ def fit(
 ) -> bool:
     """Train to `settings.steps`, from the latest checkpoint that serves; True when complete. Logs to ``out/log.jsonl``.
 
-    Every `every` steps the training loss is reported, every ten times that the loss on a fixed set of held-out windows.
+    `codec` is the revision of the codec that made the codes. Every `every` steps the training loss is reported, every ten times
+    that the loss on a fixed set of held-out windows.
     """
     tracks = data.join(list(train.values()))
     network = model.build(codewords=settings.codewords, seed=settings.seed, **settings.shape)
     network.set_attn_implementation("eager")
     weights = model.weights(network)
     optimizers = optimizers_of(weights)
-    seconds, state = 0.0, _latest(out, settings)
+    seconds, state = 0.0, _latest(out, settings, codec)
     step = 0
     if state is not None:
         network.load_state_dict(state["weights"], strict=False)
@@ -106,17 +109,18 @@ def fit(
         say(f"going on at step {step:,} of {settings.steps:,}")
 
     def save(name: str) -> None:
-        with atomic_path(out / name) as temporary:
+        with atomic_path(out / name) as temporary, temporary.open("wb") as file:  # to a path, torch hides that a disk is full
             torch.save(
                 {
                     "settings": settings.fixed(),
+                    "codec": codec,
                     "steps": settings.steps,
                     "step": step,
                     "seconds": seconds,
                     "weights": {name: weight.detach() for name, weight in weights.items()},
                     "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                 },
-                temporary,
+                file,
             )
 
     began = saved = reported = time.monotonic()
@@ -129,9 +133,7 @@ def fit(
         rows, _ = tracks.crops(settings.batch, CLIP, generator)
         loss = loss_of(network, tracks.cut(rows, CLIP)).mean(0)
         if not loss.isfinite().all():
-            raise UserError(
-                f"{out}: the loss is {rounded(loss)} at step {step}; go on from the last checkpoint with a lower peak."
-            )
+            raise UserError(f"{out}: the loss is {rounded(loss)} at step {step}; choose another --out folder and a lower --peak.")
         loss.mean().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
         for optimizer in optimizers:
@@ -148,7 +150,7 @@ def fit(
             if step % (10 * every) == 0 or step == settings.steps:
                 entry["heldout"] = {name: rounded(evaluate(network, part, 48)) for name, part in heldout.items()}
             losses, reported = [], time.monotonic()
-            with (out / "log.jsonl").open("a") as log:
+            with writing(out / "log.jsonl"), (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(entry) + "\n")
             say(" ".join(f"{name} {value}" for name, value in entry.items()))
         if step == settings.decay:
@@ -199,17 +201,32 @@ def evaluate(network: MusicgenForCausalLM, tracks: Tracks, windows: int | None =
     return torch.cat([loss_of(network, tracks.cut(part, CLIP)) for part in torch.split(rows, 32)]).mean(0)
 
 
-def _latest(out: Path, settings: Settings) -> dict[str, Any] | None:
-    """The furthest checkpoint that lies on the schedule of `settings`."""
+def _latest(out: Path, settings: Settings, codec: str) -> dict[str, Any] | None:
+    """The furthest checkpoint that lies on the schedule of `settings`; one that names no codec is taken to be of this one.
+
+    Raises UserError for a checkpoint that is damaged, or of other settings or another codec.
+    """
     found = []
     for path in (out / "checkpoint.pt", out / "stable.pt"):
         if path.is_file():
-            state = torch.load(path, weights_only=True)
+            state = _read(path)
             if state["settings"] != settings.fixed():
                 raise UserError(f"{path}: was trained with {state['settings']}, not {settings.fixed()}; choose another folder.")
+            if state.get("codec", codec) != codec:
+                raise UserError(f"{path}: was trained on codes of codec {state['codec']}, not {codec}; choose another folder.")
             if state["steps"] == settings.steps or state["step"] <= min(settings.decay, decay_of(state["steps"])):
                 found.append(state)
     return max(found, key=lambda state: int(state["step"]), default=None)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path}: not a checkpoint, or damaged ({type(error).__name__}); delete it to go on without it."
+        ) from error
+    return state
 
 
 def rounded(nats: Tensor) -> list[float]:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, cast
 
 from musae import registry
 from musae.card import MethodCard, SuiteCard
+from musae.errors import UserError
 from musae.files import runs_root
 from musae.provenance import device
 from musae.results import Cell, Row, RowFile, path_of, provenance, read, write
-from musae.workspace import Workspace, encode, suite_card, task_card
+from musae.workspace import Workspace, encode, one_thread, suite_card, task_card
 
 if TYPE_CHECKING:
     from musae.dictionary import Dictionary, FeatureSet, Report
@@ -74,26 +75,34 @@ def do(workspace: Workspace, job: Job, reports: Sequence[Report] = ()) -> None:
         score(workspace, feature_set, job.seed, job.corpus)
 
 
-def score(workspace: Workspace, feature_set: FeatureSet, seed: int | None, corpus: str) -> list[RowFile]:
-    """Rows of a frozen feature set on one corpus, one file a task; only tasks without a file are computed."""
+def score(
+    workspace: Workspace, feature_set: FeatureSet, seed: int | None, corpus: str, results: Path | None = None
+) -> list[RowFile]:
+    """Rows of a frozen feature set on one corpus, one file a task under `results`; only tasks without a file are computed.
+
+    Raises UserError for a dictionary that was trained on another generator or layer, or whose atoms are not of its width.
+    """
     import torch
 
+    _check_stream(workspace, feature_set)
+    results = results or workspace.results
     files: list[RowFile] = []
     features = data = None
     for task in workspace.suite.tasks:
         cell = _cell(workspace, feature_set, seed, corpus, task)
-        path = workspace.results / path_of(cell)
+        path = results / path_of(cell)
         if path.exists():
             files.append(read(path))
             continue
-        if data is None:
-            data = workspace.heldout(corpus)
-            features = encode(feature_set, data)
-        begun = time.perf_counter()
-        scores = registry.load("tasks", task).score(features, data)
-        made = provenance(device=device(), threads=torch.get_num_threads(), seconds=time.perf_counter() - begun)
+        with one_thread():
+            if data is None:
+                data = workspace.heldout(corpus)
+                features = encode(feature_set, data)
+            begun = time.perf_counter()
+            scores = registry.load("tasks", task).score(features, data)
+            made = provenance(device=device(), threads=torch.get_num_threads(), seconds=time.perf_counter() - begun)
         file = RowFile.of(cell, made, task_card(task), scores)
-        write(workspace.results, file)
+        write(results, file)
         files.append(file)
     return files
 
@@ -110,8 +119,25 @@ def evaluate(dictionary: Dictionary | FeatureSet, suite: str = "quick", root: Pa
     """
     workspace = Workspace(suite_card(suite), Path(root) if root is not None else runs_root())
     seed = getattr(dictionary, "seed", None)
-    files = [file for corpus in workspace.suite.corpora for file in score(workspace, dictionary, seed, corpus)]
+    files = [file for corpus in workspace.suite.corpora for file in score(workspace, dictionary, seed, corpus, workspace.scored)]
     return [row for file in files for row in file.rows]
+
+
+def _check_stream(workspace: Workspace, feature_set: FeatureSet) -> None:
+    """Raise UserError for a dictionary of another stream than the suite's."""
+    trained = getattr(feature_set, "trained", {})
+    stream = {"generator": f"{workspace.suite.generator}@{workspace.generator.revision}", "layer": workspace.suite.layer}
+    for name, expected in stream.items():
+        if trained.get(name, expected) != expected:
+            raise UserError(
+                f"this {feature_set.name} dictionary was trained on {name} {trained[name]}, and suite {workspace.suite.name!r} "
+                f"scores {name} {expected}; score it with a suite of that {name}, or train it anew."
+            )
+    if feature_set.source == "stream" and feature_set.inputs != workspace.generator_card.width:
+        raise UserError(
+            f"this {feature_set.name} dictionary reads {feature_set.inputs} dimensions, and the stream of "
+            f"{workspace.suite.generator} has {workspace.generator_card.width}; give a dictionary of this generator."
+        )
 
 
 def _cell(workspace: Workspace, feature_set: FeatureSet, seed: int | None, corpus: str, task: str) -> Cell:
@@ -131,6 +157,7 @@ def _cell(workspace: Workspace, feature_set: FeatureSet, seed: int | None, corpu
         dictionary=feature_set.content_hash,
         seed=seed if card.seeded else None,
         width=feature_set.width if latents else None,
+        configurations=card.configurations,
         k=getattr(feature_set, "k", None),
         training_frames=int(trained.get("frames", 0)),
         corpus=corpus,

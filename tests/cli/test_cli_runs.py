@@ -1,0 +1,98 @@
+"""Commands that compute, end to end on a tiny suite: half a minute, since a generator runs and clips are rendered."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from musae.card import SuiteCard
+from musae.cli import main
+
+TINY = SuiteCard(
+    name="tiny",
+    summary="for tests",
+    generator="nano",
+    layer=2,
+    width=64,
+    k=4,
+    methods=("topk", "pca", "random"),
+    baselines=("codec_means",),
+    tasks=("reconstruction", "sparsity"),
+    corpora=("procedural",),
+    seeds=(0, 1),
+    training_frames=10_240,
+    clip_seconds=10.24,
+    clips={"procedural": 12},
+    replicates=100,
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """Makes `tiny` a registered suite: one file in a folder that the package is told of, before its workers start."""
+    import musae.suites
+
+    folder = tmp_path / "suites"
+    folder.mkdir()
+    arguments = ", ".join(f"{name}={value!r}" for name, value in TINY.model_dump().items())
+    (folder / "tiny.py").write_text(f"from musae.card import SuiteCard\n\nCARD = SuiteCard({arguments})\n")
+    musae.suites.__path__.append(str(folder))
+    yield "tiny"
+    musae.suites.__path__.remove(str(folder))
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_run_trains_scores_ranks_and_running_again_does_nothing(root, suite, tmp_path):
+    first = call("run", "--suite", suite, "--root", str(root), "--published", str(tmp_path))
+    assert first.exit_code == 0, first.output
+    assert "12 jobs done" in first.stderr
+    assert "No published rows" in first.stdout
+    assert "topk" in first.stdout
+    again = call("run", "--suite", suite, "--root", str(root), "--published", str(tmp_path))
+    assert again.exit_code == 0
+    assert "nothing to do" in again.stderr
+    assert again.stdout == first.stdout
+
+
+def test_publish_then_compare_then_print(root, suite, tmp_path):
+    published = call("publish", "--suite", suite, "--root", str(root), "--to", str(tmp_path / "results"))
+    assert published.exit_code == 0, published.output
+    assert "new" in published.stdout
+    compared = call("run", "--suite", suite, "--root", str(root), "--published", str(tmp_path / "results"))
+    assert "0 outside" in compared.stdout
+    printed = call("leaderboard", str(tmp_path / "results"), "--format", "csv")
+    assert printed.exit_code == 0
+    assert printed.stdout.startswith("suite,")
+    assert json.loads((tmp_path / "results" / "schema.json").read_text())["$schema"]
+
+
+def test_train_and_score_one_dictionary(root, suite):
+    trained = call("train", "pca", "--seed", "3", "--suite", suite, "--root", str(root))
+    assert trained.exit_code == 0, trained.output
+    path = trained.stdout.split()[0]
+    scored = call("score", path, "--suite", suite, "--root", str(root))
+    assert scored.exit_code == 0, scored.output
+    assert "pca" in scored.stdout
+
+
+def test_a_store_of_another_layer_is_refused(root, suite):
+    made = call("harvest", "nano", "--corpus", "procedural", "--layer", "1", "--clips", "10", "--root", str(root))
+    assert made.exit_code == 0, made.output
+    folder = made.stdout.split("layer 1: ")[1].split()[0]
+    refused = call("train", "pca", "--store", folder, "--suite", suite, "--root", str(root))
+    assert refused.exit_code == 2
+    assert "layer" in refused.stderr
+
+
+def test_a_layer_that_is_not_there_is_refused_before_any_work(root):
+    refused = call("harvest", "nano", "--layer", "9", "--root", str(root))
+    assert refused.exit_code == 2
+    assert "layers 0 to 6" in refused.stderr
