@@ -19,7 +19,7 @@ from musae.files import runs_root
 )
 @click.option("--split", type=click.Choice(["train", "heldout"]), default="train", show_default=True)
 @click.option(
-    "--layer", "layers", multiple=True, type=click.IntRange(0), default=(4,), show_default=True, help="May be repeated."
+    "--layer", "layers", multiple=True, type=click.IntRange(0), default=(5,), show_default=True, help="May be repeated."
 )
 @click.option("--clips", type=click.IntRange(1), default=1024, show_default=True, help="Clips of each corpus, at most.")
 @click.option("--seconds", type=click.FloatRange(0.1), default=10.24, show_default=True, help="Length of a clip.")

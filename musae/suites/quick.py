@@ -1,4 +1,8 @@
-"""The suite behind `make leaderboard`: one layer of the embedded generator, minutes on a laptop."""
+"""The suite behind `make leaderboard`: one layer of the embedded generator, minutes on a laptop.
+
+Layer 5 of 6: on 200 clips of training pieces of each corpus, probes of chord root and beat read most there (layers 3 to 6 compared;
+layer 6 reads chord quality a little better, and beat and tempo worse).
+"""
 
 from musae.card import SuiteCard
 
@@ -6,7 +10,7 @@ CARD = SuiteCard(
     name="quick",
     summary="one layer of nano, width 2048, k 32, 1 M frames, 3 seeds; minutes on a laptop",
     generator="nano",
-    layer=4,
+    layer=5,
     width=2048,
     k=32,
     methods=("topk", "pca", "random"),
