@@ -58,7 +58,6 @@ SOURCES = (
 """Parts of the package that decide a score, beside the suite's methods and tasks."""
 
 
-@cache
 def digest(suite: SuiteCard) -> str:
     """Eight hex digits over a suite, the shipped weights and the sources that decide its scores."""
     here = Path(__file__).parent
@@ -108,7 +107,7 @@ class Workspace:
     progress: Progress = _silent
     _heldout: dict[str, HeldOut] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def home(self) -> Path:
         """Folder of this suite's dictionaries and rows."""
         return self.root / f"{self.suite.name}-v{self.suite.version}-{digest(self.suite)}"

@@ -1,7 +1,7 @@
 """The suite behind `make leaderboard`: one layer of the embedded generator, minutes on a laptop.
 
-Layer 5 of 6: on 200 clips of training pieces of each corpus, probes of chord root and beat read most there (layers 3 to 6 compared;
-layer 6 reads chord quality a little better, and beat and tempo worse).
+Layer 5 of 6: of layers 3 to 6, probes of chord root and beat read most there, on 200 clips of training pieces of each corpus
+(layer 6 reads chord quality a little better, and beat and tempo worse).
 """
 
 from musae.card import SuiteCard

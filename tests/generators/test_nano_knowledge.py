@@ -17,6 +17,7 @@ from musae.suites.quick import CARD as SUITE
 
 CLIPS = 150
 STRIDE = 4
+REPLICATES = 200
 WITHIN = 0.04
 """On the beat: at most so many seconds from it, one frame."""
 
@@ -40,7 +41,7 @@ def concepts(clips, times):
 
 
 def knowledge(x, truth, folds, columns):
-    """Concept -> (clips' contributions are resampled by the caller) out-of-fold answers of linear probes on a stream [n, T, d]."""
+    """Concept -> truth and out-of-fold answers of linear probes on a stream ``[n, T, d]``, one entry a clip."""
     frames = x[:, columns].reshape(-1, x.shape[2])
     repeated = np.repeat(folds, len(columns))
     root, beat = truth["root"][:, columns].ravel(), truth["beat"][:, columns].ravel()
