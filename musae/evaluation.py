@@ -56,6 +56,13 @@ def jobs(suite: SuiteCard) -> list[Job]:
     return fits + scores
 
 
+def prepare(workspace: Workspace) -> None:
+    """Harvest what every job reads: the training activations and those of the held-out clips."""
+    _ = workspace.training
+    for corpus in workspace.suite.corpora:
+        workspace.heldout_store(corpus)
+
+
 def is_done(workspace: Workspace, job: Job) -> bool:
     """Whether everything that a job makes lies on disk."""
     feature_set = workspace.feature_set(job.method, job.seed)

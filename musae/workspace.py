@@ -22,7 +22,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -193,8 +193,7 @@ class Workspace:
                     f"suite {self.suite.name!r}: training_frames = {self.suite.training_frames} wants {share} training clips of "
                     f"{name!r}, which has {len(clips)}; lower training_frames."
                 )
-            label = f"tokens of {name} (training)"
-            parts.append(tokenize(self.generator, corpus, clips, progress=lambda d, n, label=label: self.progress(label, d, n)))  # type: ignore[misc]
+            parts.append(tokenize(self.generator, corpus, clips, progress=partial(self.progress, f"tokens of {name} (training)")))
         return Tokens.concat(parts)
 
     def refuse_heldout(self, tokens: Tokens) -> None:
@@ -214,15 +213,14 @@ class Workspace:
     def _harvest(self, what: str, tokens: Tokens) -> Store:
         from musae.activations.harvest import harvest
 
-        layer = self.suite.layer
-        report = lambda done, total: self.progress(what, done, total)  # noqa: E731
-        return harvest(self.generator, tokens, (layer,), self.root / "activations", progress=report)[layer]
+        layer, folder = self.suite.layer, self.root / "activations"
+        return harvest(self.generator, tokens, (layer,), folder, progress=partial(self.progress, what))[layer]
 
     def heldout_store(self, corpus: str) -> Store:
         """Activations of a corpus's held-out clips."""
         from musae.activations.tokens import tokenize
 
-        report = lambda done, total: self.progress(f"tokens of {corpus}", done, total)  # noqa: E731
+        report = partial(self.progress, f"tokens of {corpus}")
         tokens = tokenize(self.generator, self.corpus(corpus), self.clips(corpus), progress=report)
         return self._harvest(f"activations of {corpus}", tokens)
 

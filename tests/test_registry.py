@@ -107,7 +107,7 @@ def test_a_plugin_has_the_name_of_its_card(plugin):
 def methods(tmp_path, monkeypatch):
     """A folder that is searched for methods in place of the package's."""
     (tmp_path / "good.py").write_text('CARD = MethodCard(name="good", summary="s")\n')
-    monkeypatch.setattr(registry, "folders", lambda kind: tmp_path)
+    monkeypatch.setattr(registry, "folders", lambda kind: [tmp_path])
     return tmp_path
 
 

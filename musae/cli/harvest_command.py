@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from musae.cli import options
 from musae.cli.list_command import choose
 from musae.files import runs_root
+
+if TYPE_CHECKING:
+    from musae.activations.store import DType
 
 
 @click.command("harvest")
@@ -34,7 +39,7 @@ def command(
     clips: int,
     seconds: float,
     per_track: int,
-    dtype: str,
+    dtype: DType,
     root: Path | None,
 ) -> None:
     """Render clips, run a GENERATOR over them once, keep the residual stream of some layers; print where the stores lie.
@@ -67,17 +72,9 @@ def command(
         for name in names:
             corpus = registry.load("corpora", name).load()
             chosen = corpus.clips(Split(split), seconds=seconds, per_track=per_track, limit=clips)
-            parts.append(
-                tokenize(model, corpus, chosen, progress=lambda done, of, name=name: show(f"tokens of {name}", done, of))
-            )  # type: ignore[misc]
+            parts.append(tokenize(model, corpus, chosen, progress=partial(show, f"tokens of {name}")))
         folder = (root if root is not None else runs_root()) / "activations"
-        stores = harvest(
-            model,
-            Tokens.concat(parts),
-            layers,
-            folder,
-            dtype=dtype,
-            progress=lambda done, of: show("activations", done, of),  # type: ignore[arg-type]
-        )
+        tokens = Tokens.concat(parts)
+        stores = harvest(model, tokens, layers, folder, dtype=dtype, progress=partial(show, "activations"))
     for layer, store in stores.items():
         click.echo(f"layer {layer}: {store.folder}  ({store.frames:,} frames of width {store.d}, {store.manifest.dtype})")

@@ -48,9 +48,10 @@ def command(
     if generator != "nano":
         raise UserError(f"{generator!r} cannot be pre-trained here; nano is the generator that is embedded.")
     from musae.generators.nano import pretrain as nano
+    from musae.generators.nano.train import Settings
 
     given = {"steps": steps, "batch": batch, "peak": peak, "seed": seed}
-    settings = nano.Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     folder = out if out is not None else runs_root() / "pretrain" / generator
     folder.mkdir(parents=True, exist_ok=True)
     with nano.Budget(minutes) as budget:

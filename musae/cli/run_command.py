@@ -47,7 +47,7 @@ def command(suite: str, root: Path | None, workers: int | None, published: Path 
       musae run --root /scratch/musae --workers 8
     """
     from musae.cli.progress import progress
-    from musae.evaluation import jobs
+    from musae.evaluation import is_done, jobs, prepare
     from musae.provenance import cores
     from musae.results import read_all
     from musae.workspace import Workspace, suite_card
@@ -62,22 +62,13 @@ def command(suite: str, root: Path | None, workers: int | None, published: Path 
         return
     with progress() as show:
         workspace.progress = show
-        todo = _prepare(workspace, jobs(card))
+        prepare(workspace)
+        todo = [job for job in jobs(card) if not is_done(workspace, job)]
         if todo:
             _work(card, workspace.root, todo, workers, show)
     _report(workspace, theirs, details)
     done = f"{len(todo)} jobs done" if todo else "nothing to do: every row was there already"
     click.echo(f"{done}, in {time.monotonic() - begun:.0f} s; rows are under {workspace.results}", err=True)
-
-
-def _prepare(workspace: Workspace, jobs: Sequence[Job]) -> list[Job]:
-    """Harvest what every job reads; the jobs that are still to do."""
-    from musae.evaluation import is_done
-
-    _ = workspace.training
-    for corpus in workspace.suite.corpora:
-        workspace.heldout_store(corpus)
-    return [job for job in jobs if not is_done(workspace, job)]
 
 
 def _work(suite: SuiteCard, root: Path, todo: Sequence[Job], workers: int, show: Lines | Bars) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from musae.card import SuiteCard
-from musae.evaluation import Job, do
+from musae.evaluation import Job, do, prepare
 from musae.workspace import Workspace
 
 Watch = Callable[[str, Job, Mapping[str, float]], None]
@@ -25,7 +25,8 @@ Watch = Callable[[str, Job, Mapping[str, float]], None]
 
 
 def run(suite: SuiteCard, root: Path, todo: Sequence[Job], *, workers: int, watch: Watch) -> None:
-    """Do all jobs. Raises what the first failing job raised."""
+    """Do all jobs; what they read is harvested first, in this process. Raises what the first failing job raised."""
+    prepare(Workspace(suite, root))
     context = multiprocessing.get_context("spawn")
     events: Any = context.Queue()
     waiting, running, done = list(todo), dict[Future[None], Job](), set[Job]()
