@@ -117,18 +117,23 @@ def _describe_split(tracks: Iterable[Track]) -> tuple[SplitDescription, set[str]
 
 
 def tables(description: CorpusDescription) -> Group:
-    """The description for a terminal: one table of counts, one of distributions, and the remarks."""
+    """The description for a terminal: tables of counts, of label distributions and of licences, and the remarks."""
     counts = Table(title=f"{description.name}@{description.revision}: {description.summary}", title_justify="left")
-    for column in ("split", "tracks", "groups", "hours", "truth", "licence"):
+    for column in ("split", "tracks", "groups", "hours", "truth, percent of tracks"):
         counts.add_column(column, justify="right" if column in ("tracks", "groups", "hours") else "left")
     shares = Table(title="labels, in percent", title_justify="left")
     shares.add_column("split")
     shares.add_column("of")
     shares.add_column("distribution", overflow="fold")
+    licences = Table(title="licences", title_justify="left")
+    licences.add_column("split")
+    licences.add_column("tracks", justify="right")
+    licences.add_column("licence", overflow="fold")
     for name, split in description.splits.items():
-        truth = "; ".join(f"{concept}: {_percent(levels)}" for concept, levels in split.truth.items())
-        hours = f"{split.hours:.1f}"
-        counts.add_row(name, str(split.tracks), str(split.groups), hours, truth, "; ".join(split.licences))
+        truth = "\n".join(f"{concept}: {_percent(levels)}" for concept, levels in split.truth.items())
+        counts.add_row(name, str(split.tracks), str(split.groups), f"{split.hours:.1f}", truth)
+        for licence, tracks in split.licences.items():
+            licences.add_row(name, str(tracks), licence)
         for label, values in (
             ("key", split.keys),
             ("chord root", split.chord_roots),
@@ -140,7 +145,7 @@ def tables(description: CorpusDescription) -> Group:
             whole = 1.0 if label.startswith("family") else sum(values.values())
             shares.add_row(name, label, _percent(values, whole))
     lines = [f"source: {description.source}", f"groups in more than one split: {description.shared_groups}", *description.remarks]
-    return Group(counts, shares, *lines)
+    return Group(counts, shares, licences, *lines)
 
 
 def _percent(values: Mapping[str, float], whole: float | None = None) -> str:
