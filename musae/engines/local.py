@@ -16,6 +16,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 from typing import Any
 
+from joblib.externals.loky import get_reusable_executor
+
 from musae.card import SuiteCard
 from musae.evaluation import Job, do, prepare
 from musae.workspace import Workspace
@@ -27,6 +29,7 @@ Watch = Callable[[str, Job, Mapping[str, float]], None]
 def run(suite: SuiteCard, root: Path, todo: Sequence[Job], *, workers: int, watch: Watch) -> None:
     """Do all jobs; what they read is harvested first, in this process. Raises what the first failing job raised."""
     prepare(Workspace(suite, root))
+    get_reusable_executor().shutdown()  # the renderers have done their work; free their memory
     context = multiprocessing.get_context("spawn")
     events: Any = context.Queue()
     waiting, running, done = list(todo), dict[Future[None], Job](), set[Job]()
