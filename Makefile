@@ -35,7 +35,7 @@ test: lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile
 
 test-slow: $(INSTALLED)
-	$(VENV)/bin/pytest -m slow
+	$(VENV)/bin/pytest -m slow -s
 
 format: $(INSTALLED)
 	$(VENV)/bin/ruff check --fix .

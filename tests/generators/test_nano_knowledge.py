@@ -1,7 +1,7 @@
 """What nano knows: on held-out pieces its probes beat those of the same architecture with random weights.
 
-Slow: renders 960 clips and runs two generators on them (two to four minutes). `pytest -m slow -s` prints the table. A tempo probe of
-the chorales wants this many clips: with 150 of them its difference is not separated from zero.
+Slow: renders 960 clips and runs two generators on them (two to four minutes). `pytest -m slow -s` prints the table. A tempo
+probe of the chorales wants this many clips: with 150 of them its difference is not separated from zero.
 """
 
 import numpy as np
