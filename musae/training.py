@@ -33,7 +33,10 @@ from torch import Tensor
 from musae.dictionary import Dictionary, FrameSource, Report
 from musae.errors import UserError
 from musae.files import atomic_path
-from musae.kernels.adam import adam
+from musae.kernels import factored
+from musae.kernels.adam import adam, sum_of
+from musae.kernels.dispatch import path_for
+from musae.kernels.factored import Outer
 from musae.metrics_log import JsonLines
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -113,7 +116,6 @@ def train(method: GradientMethod, frames: FrameSource, *, folder: Path | None = 
     steps = recipe.epochs * math.ceil(frames.frames / recipe.batch_size)
     method.start(frames)
     moments = {f"{kind}.{name}": torch.zeros_like(p) for name, p in method.parameters.items() for kind in ("avg", "sq")}
-    count = torch.zeros(())
     checkpoint = Checkpoint(method, moments, frames, folder / CHECKPOINT) if folder else None
     first = checkpoint.restore() if checkpoint else 0
     for tensor in method.parameters.values():
@@ -124,30 +126,54 @@ def train(method: GradientMethod, frames: FrameSource, *, folder: Path | None = 
 
     with deferred_interrupt() as interrupted:
         batches = frames.batches(recipe.batch_size, seed=method.seed, epochs=recipe.epochs, start_step=first)
-        for step, x in enumerate(batches, start=first):
-            loss, figures = method.loss(x)
-            if not math.isfinite(float(loss.detach())):
-                _stop(method, frames, step, checkpoint)
-            torch.autograd.backward(loss)
-            rate = recipe.rate(step, steps)
-            for name, p in method.parameters.items():
-                if p.grad is not None:
-                    count.fill_(step)
-                    adam(p.detach(), p.grad, moments[f"avg.{name}"], moments[f"sq.{name}"], count, rate, name in method.unit_norm)
-                    p.grad = None
-            done = step + 1
-            window.add(len(x), {"loss": loss.detach(), **figures})
-            if done * REPORTS // steps > step * REPORTS // steps:
+        for number, x in enumerate(batches, start=first):
+            rate = recipe.rate(number, steps)
+            figures = step(method, x, moments, number + 1, rate)
+            if figures is None:
+                _stop(method, frames, number, checkpoint)
+            done = number + 1
+            window.add(len(x), figures)
+            if done * REPORTS // steps > number * REPORTS // steps:
                 line = {"step": done, "steps": steps, "learning_rate": rate, **window.take()}
                 for report in reports:
                     report(line)
-            if checkpoint and (done * CHECKPOINTS // steps > step * CHECKPOINTS // steps or interrupted.is_set()):
+            if checkpoint and (done * CHECKPOINTS // steps > number * CHECKPOINTS // steps or interrupted.is_set()):
                 if not all(bool(p.isfinite().all()) for p in method.parameters.values()):
-                    _stop(method, frames, step, checkpoint)
+                    _stop(method, frames, number, checkpoint)
                 checkpoint.save(done)
             if interrupted.is_set():
                 raise KeyboardInterrupt
     return recipe.epochs * frames.frames
+
+
+def step(
+    method: GradientMethod, x: Tensor, moments: Mapping[str, Tensor], number: int, rate: float
+) -> Mapping[str, Tensor] | None:
+    """One step of training on a batch ``[b, d]``, the `number`-th (from 1): loss, gradients, Adam with learning rate `rate`.
+
+    Weight gradients are kept as factors and are summed by the optimiser while it updates a row, unless a parameter has others
+    besides. `moments` holds ``avg.<parameter>`` and ``sq.<parameter>``. Returns the figures, loss among them, or None, with nothing
+    changed but buffers, where the loss is not finite.
+    """
+    with factored.collect() as factors:
+        loss, figures = method.loss(x)
+        if not math.isfinite(float(loss.detach())):
+            return None
+        torch.autograd.backward(loss)
+    for name, p in method.parameters.items():
+        gradient = _gradient(p, factors.of(p))
+        if gradient is not None:
+            adam(p.detach(), gradient, moments[f"avg.{name}"], moments[f"sq.{name}"], number, rate, name in method.unit_norm)
+            p.grad = None
+    return {"loss": loss.detach(), **figures}
+
+
+def _gradient(p: Tensor, outers: Sequence[Outer]) -> Tensor | Sequence[Outer] | None:
+    """What `adam` is to be given: the dense gradient, its factors, or the sum of both."""
+    if p.grad is None or not outers:
+        return outers or p.grad
+    path = path_for(p)
+    return sum_of([p.grad, *(path.outer(o.transposed, o.weights, o.rows) for o in outers)])
 
 
 class Checkpoint:

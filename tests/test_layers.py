@@ -33,6 +33,7 @@ LAYERS = {
     "musae.engines": 6,
     "musae.testing": 6,
     "musae.testing_tasks": 6,
+    "musae.testing_kernels": 6,
     "musae.leaderboard": 7,
     "musae.bench": 7,
     "musae.cli": 8,

@@ -1,7 +1,7 @@
 """``sparse_decode``: a weighted sum of atoms for each frame, ``x_hat = sum_j values[:, j] * W_dec[indices[:, j]] + b_dec``.
 
-``values [n, k]``, ``indices [n, k]`` (int64), ``W_dec [F, d]``, ``b_dec [d]`` -> ``[n, d]``. A slot of value 0 adds nothing.
-The gradient of the atoms runs over the transposed code: deterministic, no [n, k, d] temporary.
+``values [n, s]``, ``indices [n, s]`` (int64), ``W_dec [F, d]``, ``b_dec [d]`` -> ``[n, d]``, float32 (float64 for float64). A slot of
+value 0 adds nothing, but its value has a gradient. The gradient of the atoms runs over the transposed code: deterministic, no [n, s, d] temporary.
 """
 
 from __future__ import annotations
@@ -11,14 +11,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from musae.kernels.op import Op, Shape, check_tensors, dyadic
-from musae.kernels.transposed import Transposed, gather_dot, gather_sum
+from musae.errors import UserError
+from musae.kernels import dense, dispatch, factored
+from musae.kernels.op import TOLERANCE, Op, Shape, check_shapes, check_tensors, dyadic
+from musae.kernels.transposed import shared
 
 
 def sparse_decode(values: Tensor, indices: Tensor, W_dec: Tensor, b_dec: Tensor) -> Tensor:
-    """Reconstruction ``[n, d]``; differentiable in values, W_dec and b_dec. Raises UserError for bad dtypes or devices."""
-    check_tensors("sparse_decode", None, W_dec.shape[0], values=values, W_dec=W_dec, b_dec=b_dec)
-    decoded: Tensor = _SparseDecode.apply(values, indices, W_dec, b_dec)  # type: ignore[no-untyped-call]
+    """Reconstruction ``[n, d]``; differentiable in values, W_dec and b_dec.
+
+    Raises UserError for indices that are no latents, and for bad shapes, dtypes or devices (on a GPU, where looking at indices
+    would stall, wrong ones trip an assertion of the device).
+    """
+    check_tensors("sparse_decode", values=values, W_dec=W_dec, b_dec=b_dec)
+    d = W_dec.shape[-1] if W_dec.dim() else 0
+    check_shapes(
+        "sparse_decode", values=(values, (None, None)), indices=(indices, tuple(values.shape)), W_dec=(W_dec, (None, d)), b_dec=(b_dec, (d,))
+    )  # fmt: skip
+    _check_indices(indices, W_dec)
+    keep = factored.current()
+    if keep and not keep.takes(W_dec):
+        keep = None
+    decoded: Tensor = _SparseDecode.apply(values, indices, W_dec, b_dec, keep)  # type: ignore[no-untyped-call]
     return decoded
 
 
@@ -29,18 +43,45 @@ def reference(values: Tensor, indices: Tensor, W_dec: Tensor, b_dec: Tensor) -> 
 
 class _SparseDecode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, indices: Tensor, W_dec: Tensor, b_dec: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, indices: Tensor, W_dec: Tensor, b_dec: Tensor, keep: factored.Factors | None) -> Tensor:
+        ctx.path, ctx.keep, ctx.parameter = dispatch.path_for(W_dec), keep, id(W_dec)
+        ctx.dtypes = values.dtype, W_dec.dtype, b_dec.dtype
         values, indices, W_dec = values.contiguous(), indices.contiguous(), W_dec.contiguous()
         ctx.save_for_backward(values, indices, W_dec)
-        return gather_sum(values, indices, W_dec).add_(b_dec)
+        sums = ctx.path if dispatch.sparse_pays(indices.shape[1], len(W_dec), W_dec) else dense
+        decoded: Tensor = sums.gather_sum(values, indices, W_dec)
+        return decoded.add_(b_dec)
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         values, indices, W_dec = ctx.saved_tensors
         g = upstream[0].contiguous()
-        dvalues = gather_dot(g, indices, W_dec) if ctx.needs_input_grad[0] else None
-        dW_dec = Transposed.of(indices, W_dec.shape[0]).outer(values, g) if ctx.needs_input_grad[2] else None
-        return dvalues, None, dW_dec, g.sum(0) if ctx.needs_input_grad[3] else None
+        sums = ctx.path if dispatch.sparse_pays(indices.shape[1], len(W_dec), W_dec) else dense
+        dvalues = dW = db = None
+        if ctx.needs_input_grad[0]:
+            dvalues = sums.gather_dot(g, indices, W_dec).to(ctx.dtypes[0])
+        if ctx.needs_input_grad[2]:
+            by_latent = shared.of(ctx.path.transpose, indices, values, len(W_dec))
+            if ctx.keep and sums is ctx.path:
+                ctx.keep.add(ctx.parameter, factored.Outer(by_latent, values, g))
+            else:
+                dW = sums.outer(by_latent, values, g).to(ctx.dtypes[1])
+        if ctx.needs_input_grad[3]:
+            db = g.sum(0).to(ctx.dtypes[2])
+        return dvalues, None, dW, db, None
+
+
+def _check_indices(indices: Tensor, W_dec: Tensor) -> None:
+    if indices.dtype != torch.int64 or indices.device != W_dec.device:
+        raise UserError(f"sparse_decode: indices are {indices.dtype} on {indices.device}; give int64 on {W_dec.device}.")
+    if indices.numel() == 0:
+        return
+    low, high = indices.aminmax()
+    if indices.is_cuda:
+        torch._assert_async((low >= 0) & (high < len(W_dec)))
+    elif int(low) < 0 or int(high) >= len(W_dec):
+        worst = int(low) if int(low) < 0 else int(high)
+        raise UserError(f"sparse_decode: index {worst} is no latent of {len(W_dec)}; give indices from 0 to {len(W_dec) - 1}.")
 
 
 def _inputs(shape: Shape, dtype: torch.dtype, device: torch.device, seed: int) -> tuple[Any, ...]:
@@ -52,8 +93,9 @@ def _inputs(shape: Shape, dtype: torch.dtype, device: torch.device, seed: int) -
     return values, indices, W_dec, b_dec
 
 
-def _min_bytes(shape: Shape) -> int:
-    return 12 * shape.n * shape.k + 4 * (min(shape.width, shape.n * shape.k) * shape.d + shape.d + shape.n * shape.d)
+def _min_bytes(shape: Shape, itemsize: int) -> int:
+    atoms = min(shape.width, shape.n * shape.k)
+    return (itemsize + 8) * shape.n * shape.k + itemsize * (atoms + 1) * shape.d + 4 * shape.n * shape.d
 
 
 OP = Op(
@@ -61,6 +103,7 @@ OP = Op(
     fn=sparse_decode,
     reference=reference,
     inputs=_inputs,
-    tolerance={torch.float32: 1e-5, torch.float64: 1e-13},
+    tolerance=TOLERANCE,
     min_bytes=_min_bytes,
+    rowwise=True,
 )

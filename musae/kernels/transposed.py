@@ -1,63 +1,60 @@
-"""A fixed-k code read by latent instead of by frame (CSC): weight gradients become bags, with no atomics and no [n, k, d].
+"""A code read by latent instead of by frame (CSC): weight gradients become sums over a latent's slots.
 
-For indices ``[n, k]`` and F latents, slot s is ``frame * k + j``. Bags are summed in the order of frames: deterministic.
+For indices ``[n, s]`` and F latents, slot i is ``frame * s + j``. Sums run in the order of frames: deterministic, no atomics.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 @dataclass(frozen=True)
 class Transposed:
-    """Slots sorted by latent; latent f owns entries ``offsets[f]`` to ``offsets[f + 1]``."""
+    """Slots sorted by latent; latent f owns entries ``offsets[f]`` to ``offsets[f + 1]``. Entries from ``offsets[F]`` on mean nothing."""
 
     slots: Tensor
-    """Positions in the flattened code, int64 ``[n * k]``; ascending within a latent."""
+    """Positions in the flattened code, int64 ``[m]``; ascending within a latent."""
     frames: Tensor
-    """The frame of each slot, int64 ``[n * k]``."""
+    """The frame of each slot, int64 ``[m]``."""
     offsets: Tensor
     """Int64 ``[F + 1]``."""
 
-    @classmethod
-    def of(cls, indices: Tensor, width: int) -> Transposed:
-        """Sort the slots of ``indices [n, k]`` by latent, stably."""
-        latents, slots = indices.flatten().sort(stable=True)
-        offsets = torch.searchsorted(latents, torch.arange(width + 1, device=indices.device))
-        return cls(slots, slots // indices.shape[1], offsets)
-
-    def outer(self, weights: Tensor, rows: Tensor) -> Tensor:
-        """For each latent, the sum over its slots of ``weights[slot] * rows[frame]``: ``[n, k], [n, d] -> [F, d]``."""
-        return functional.embedding_bag(
-            self.frames,
-            rows,
-            self.offsets,
-            mode="sum",
-            per_sample_weights=weights.flatten()[self.slots],
-            include_last_offset=True,
-        )
-
-    def total(self, weights: Tensor) -> Tensor:
-        """For each latent, the sum of its slots' weights: ``[n, k] -> [F]``."""
-        return torch.segment_reduce(weights.flatten()[self.slots], "sum", offsets=self.offsets, initial=0)
+    @property
+    def width(self) -> int:
+        """Number of latents F."""
+        return self.offsets.shape[0] - 1
 
 
-def gather_sum(weights: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
-    """For each frame, the weighted sum of the rows of its latents: ``[n, k], [n, k], [F, d] -> [n, d]``."""
-    return functional.embedding_bag(indices, rows, mode="sum", per_sample_weights=weights)
+@torch.no_grad()
+def transpose(indices: Tensor, weights: Tensor, width: int) -> Transposed:
+    """Sort the slots of ``indices [n, s]`` by latent, stably; slots whose weight is 0 are left out."""
+    kept = weights.flatten() != 0
+    latents, slots = indices.flatten().masked_fill(~kept, width).sort(stable=True)
+    offsets = torch.searchsorted(latents, torch.arange(width + 1, device=indices.device))
+    return Transposed(slots, slots.div(indices.shape[1], rounding_mode="floor"), offsets)
 
 
-def gather_dot(upstream: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
-    """For each slot, ``upstream[frame] . rows[latent]``: ``[n, d], [n, k], [F, d] -> [n, k]``; the adjoint of `gather_sum`."""
-    n, k = indices.shape
-    offsets = torch.arange(0, n * k, k, device=indices.device)
-    frames = torch.arange(n, device=indices.device).repeat_interleave(k)
-    # the backward of embedding_bag for its weights, called directly: it fuses the gather with the dot product
-    dots: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        upstream, rows, indices.flatten(), offsets, frames, 0
-    )
-    return dots.view(n, k)
+class Shared:
+    """The last transposed code, for the backward passes of encoder and decoder over one code: sorted once, not twice."""
+
+    def __init__(self) -> None:
+        self._last: tuple[tuple[object, ...], tuple[Tensor, Tensor], Transposed] | None = None
+
+    def of(self, sort: Callable[[Tensor, Tensor, int], Transposed], indices: Tensor, weights: Tensor, width: int) -> Transposed:
+        """``sort(indices, weights, width)``, or the last result where that was for the same, unchanged tensors."""
+        key = (*((t.data_ptr(), t._version, t.shape) for t in (indices, weights)), width, sort)
+        if self._last is None or self._last[0] != key:
+            # the tensors are held too, so that no other tensor can come to lie at their addresses
+            self._last = key, (indices, weights), sort(indices, weights, width)
+        return self._last[2]
+
+    def clear(self) -> None:
+        """Forget it, and free its memory."""
+        self._last = None
+
+
+shared = Shared()

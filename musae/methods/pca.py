@@ -16,7 +16,7 @@ from torch import Tensor
 from musae.card import MethodCard
 from musae.dictionary import Dictionary, FrameSource, Report, SparseCode
 from musae.errors import UserError
-from musae.kernels.topk_encode import select
+from musae.kernels.portable import select
 
 CARD = MethodCard(
     name="pca",

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from musae.card import MethodCard
 from musae.dictionary import FrameSource, SparseCode, generator
+from musae.kernels.auxk import auxk
 from musae.kernels.sparse_decode import sparse_decode
 from musae.kernels.topk_encode import topk_encode
 from musae.training import GradientMethod, Recipe
@@ -115,18 +116,9 @@ class Topk(GradientMethod):
             "dead": torch.tensor(len(dead) / self.width),
         }
         if len(dead) and self.aux_weight:
-            loss = loss + self.aux_weight * self._auxiliary(z, error.detach(), dead)
+            best = self.aux_k or max(1, z.shape[1] // 2)
+            loss = loss + self.aux_weight * auxk(z, error.detach(), p["W_enc"], p["b_enc"], p["W_dec"], dead, best)
         return loss, figures
-
-    def _auxiliary(self, z: Tensor, error: Tensor, dead: Tensor) -> Tensor:
-        """Squared error of the dead latents' reconstruction of `error`, relative to its square."""
-        W_enc, b_enc, W_dec = (self.parameters[name][dead] for name in ("W_enc", "b_enc", "W_dec"))
-        k = self.aux_k or max(1, z.shape[1] // 2)
-        if len(dead) <= k:  # nothing to select: dense is faster
-            guess = torch.relu(functional.linear(z, W_enc, b_enc)) @ W_dec
-        else:
-            guess = sparse_decode(*topk_encode(z, W_enc, b_enc, k), W_dec, W_dec.new_zeros(z.shape[1]))
-        return (error - guess).square().mean() / error.square().mean().clamp_min(1e-30)
 
     def freeze(self) -> Self:
         if self.parameters:

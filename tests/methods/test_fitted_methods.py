@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from musae.dictionary import FrameSource, TensorFrames
 from musae.errors import UserError
+from musae.kernels.auxk import auxk
 from musae.methods.codec_means import CodecMeans
 from musae.methods.pca import Pca
 from musae.methods.random import Random
@@ -87,7 +88,8 @@ def test_auxiliary_gradient_reaches_encoder_and_decoder_of_dead_latents_only(aux
         tensor.requires_grad_()
     dead = torch.tensor([3, 7, 8, 20])
     z = (x - topk.buffers["centre"]) * topk.buffers["scale"]
-    topk._auxiliary(z, z, dead).backward()
+    p = topk.parameters
+    auxk(z, z, p["W_enc"], p["b_enc"], p["W_dec"], dead, aux_k).backward()
     grads = {name: tensor.grad for name, tensor in topk.parameters.items()}
 
     p = {name: tensor.detach().clone().requires_grad_() for name, tensor in topk.parameters.items()}

@@ -1,0 +1,80 @@
+"""``auxk``: the auxiliary loss of dead latents (Gao et al. 2024, arXiv 2406.04093, section A.2).
+
+The k largest of the dead latents reconstruct what the living left over, and the loss is the squared error of that, relative to the
+square of the leftover: ``mean((error - guess)^2) / mean(error^2)``. Its gradient reaches the dead latents' encoder as well as their
+atoms: without the first they never come to life.
+
+``x [n, d]``, ``error [n, d]``, ``W_enc [F, d]``, ``b_enc [F]``, ``W_dec [F, d]``, ``dead [m]`` (int64, ascending) -> a scalar.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from musae.kernels.op import TOLERANCE, Op, Shape, accumulator, check_shapes, check_tensors, dyadic
+from musae.kernels.sparse_decode import sparse_decode
+from musae.kernels.topk_encode import topk_encode
+
+TINY = 1e-30
+"""Keeps a leftover of 0 from dividing by zero."""
+
+
+def auxk(x: Tensor, error: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, dead: Tensor, k: int) -> Tensor:
+    """The loss; differentiable in x, error, W_enc, b_enc and W_dec; 0 without dead latents. With at most k of them all are taken.
+
+    Raises UserError for bad shapes, dtypes or devices.
+    """
+    check_tensors("auxk", x=x, error=error, W_enc=W_enc, b_enc=b_enc, W_dec=W_dec)
+    check_shapes("auxk", error=(error, tuple(x.shape)), W_dec=(W_dec, tuple(W_enc.shape)))
+    if len(dead) == 0 or len(x) == 0:
+        return x.new_zeros((), dtype=accumulator(x.dtype))
+    if len(dead) <= k:  # nothing to select: dense is faster
+        wide = accumulator(x.dtype)
+        W, b, atoms = W_enc[dead].to(x.dtype).to(wide), b_enc[dead].to(x.dtype).to(wide), W_dec[dead].to(wide)
+        guess = torch.relu(functional.linear(x.to(wide), W, b)) @ atoms
+    else:
+        values, indices = topk_encode(x, W_enc, b_enc, k, among=dead)
+        guess = sparse_decode(values, indices, W_dec, W_dec.new_zeros(W_dec.shape[1]))
+    return _relative(error.to(guess.dtype), guess)
+
+
+def reference(x: Tensor, error: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, dead: Tensor, k: int) -> Tensor:
+    """The definition."""
+    if len(dead) == 0 or len(x) == 0:
+        return x.new_zeros(())
+    h = torch.relu(x @ W_enc[dead].T + b_enc[dead])
+    values, places = h.sort(dim=1, descending=True, stable=True)
+    kept = min(k, len(dead))
+    guess = torch.einsum("nk,nkd->nd", values[:, :kept], W_dec[dead][places[:, :kept]])
+    return _relative(error, guess)
+
+
+def _relative(error: Tensor, guess: Tensor) -> Tensor:
+    return (error - guess).square().mean() / error.square().mean().clamp_min(TINY)
+
+
+def _inputs(shape: Shape, dtype: torch.dtype, device: torch.device, seed: int) -> tuple[Any, ...]:
+    """Every second latent is dead."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = ((shape.n, shape.d), (shape.n, shape.d), (shape.width, shape.d), (shape.width,), (shape.width, shape.d))
+    x, error, W_enc, b_enc, W_dec = (dyadic(size, dtype, device, generator) for size in sizes)
+    return x, error, W_enc, b_enc, W_dec / 8, torch.arange(0, shape.width, 2, device=device), shape.k
+
+
+def _min_bytes(shape: Shape, itemsize: int) -> int:
+    dead = (shape.width + 1) // 2
+    return itemsize * (2 * shape.n * shape.d + 2 * dead * shape.d + dead) + 8 * dead + 4
+
+
+OP = Op(
+    name="auxk",
+    fn=auxk,
+    reference=reference,
+    inputs=_inputs,
+    tolerance=TOLERANCE,
+    min_bytes=_min_bytes,
+)
