@@ -23,7 +23,9 @@ def commit() -> tuple[str, bool]:
     head = _git(here, "rev-parse", "HEAD")
     if not head:
         return "", False
-    changed = _git(here, "status", "--porcelain", "--untracked-files=normal", "--", ":/musae", ":/tasks", ":/pyproject.toml")
+    changed = _git(
+        here, "status", "--porcelain", "--untracked-files=normal", "--", ":/musae", ":/tasks", ":/bench", ":/pyproject.toml"
+    )
     return head, bool(changed)
 
 

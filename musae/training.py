@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import ClassVar, Self
+from typing import ClassVar, NoReturn, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -257,7 +257,7 @@ def deferred_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _stop(method: GradientMethod, frames: FrameSource, step: int, checkpoint: Checkpoint | None) -> None:
+def _stop(method: GradientMethod, frames: FrameSource, step: int, checkpoint: Checkpoint | None) -> NoReturn:
     """Raise the UserError for a loss, frame or parameter that is not finite."""
     where = getattr(frames, "locate_nonfinite", str)()
     cause = f"NaN or infinite frames in {where}; harvest it again" if where else "no bad frame was found; lower the learning rate"

@@ -13,7 +13,7 @@ import click
 from musae import __version__
 from musae.errors import UserError
 
-COMMANDS = ("run", "list", "corpus", "pretrain", "harvest", "train", "score", "publish", "leaderboard", "completion")
+COMMANDS = ("run", "list", "corpus", "pretrain", "harvest", "train", "score", "publish", "leaderboard", "doctor", "bench", "ci", "completion")
 """In the order in which `--help` shows them; `musae.cli.<name>_command` defines `command`."""
 
 
@@ -72,6 +72,8 @@ def main() -> None:
       musae list methods                 what there is to choose from
       musae score my_sae.safetensors     put your own dictionary on the board
       musae leaderboard results/         the table of the published rows
+      musae doctor                       which kernels run here, and why
+      musae ci --base main               is this checkout slower than another?
 
     Exit codes: 0 done, 1 something failed, 2 bad input, 130 interrupted (run the same command again to go on).
     """

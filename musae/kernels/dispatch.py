@@ -16,7 +16,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path as FilePath
 from typing import Protocol, cast
@@ -93,6 +93,7 @@ def choose(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
     name = _forced.get() or os.environ.get(VARIABLE)
     if name:
         _checked(name)
+        _check_reach(name, device)
         return name, "forced" if _forced.get() else f"{VARIABLE}={name}"
     if device.type == "cuda":
         return _choose_cuda(device)
@@ -134,9 +135,8 @@ def _crossover(path: str, device: str, root: FilePath) -> float:
         return float(json.loads(file.read_text())["share"])
     except (OSError, ValueError, KeyError, TypeError):
         found = measure(_load(path), torch.device(device))
-    if not file.exists():
-        with atomic_path(file) as temporary:
-            temporary.write_text(json.dumps(found, indent=1))
+    with suppress(OSError, UserError), atomic_path(file) as temporary:  # without a cache it is measured anew
+        temporary.write_text(json.dumps(found, indent=1))
     return float(found["share"])
 
 
@@ -163,6 +163,20 @@ def _checked(name: str) -> None:
             raise UserError(f"the kernel path 'extension' cannot be used here: {why}; take 'portable'.")
     if name == "triton" and importlib.util.find_spec("triton") is None:
         raise UserError("the kernel path 'triton' cannot be used here: triton is not installed; install it, or take 'portable'.")
+
+
+def _check_reach(name: str, device: torch.device) -> None:
+    """Raise UserError where the path `name` cannot compute on `device`."""
+    if name == "extension" and device.type != "cpu":
+        raise UserError(f"the kernel path 'extension' computes on the CPU, and the tensors lie on {device}; take another path.")
+    if name == "triton" and device.type != "cuda":
+        from musae.kernels.gpu.launch import INTERPRET
+
+        if not INTERPRET:
+            raise UserError(
+                f"the kernel path 'triton' needs a GPU, and the tensors lie on {device}; move them there, or set TRITON_INTERPRET=1 "
+                "before Python starts to have kernels interpreted (slow: for tests)."
+            )
 
 
 def _extension() -> tuple[bool, str]:

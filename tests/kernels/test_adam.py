@@ -71,7 +71,10 @@ def test_collected_factors_are_the_gradients_of_leaves(place) -> None:
     """A decoder and an encoder, and a second decoding of the same atoms: contributions add up."""
     x = torch.randn(30, 8).to(place.device)
     W_enc, W_dec = (torch.randn(40, 8).to(place.device).requires_grad_() for _ in range(2))
-    b_enc, b_dec = torch.zeros(40, device=place.device, requires_grad=True), torch.zeros(8, device=place.device, requires_grad=True)
+    b_enc, b_dec = (
+        torch.zeros(40, device=place.device, requires_grad=True),
+        torch.zeros(8, device=place.device, requires_grad=True),
+    )
 
     def loss() -> torch.Tensor:
         values, indices = topk_encode(x, W_enc, b_enc, 4)
