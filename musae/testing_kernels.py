@@ -117,7 +117,8 @@ def check_layouts(op: Op, device: torch.device = CPU, seed: int = 0) -> None:
     for change in (_strided, _misaligned):
         changed = tuple(change(a) if isinstance(a, Tensor) and a.dim() else a for a in arguments)
         for i, (got, want) in enumerate(zip(_tensors(op.fn(*changed)), expected, strict=True)):
-            assert torch.equal(got, want), f"{op.name}, output {i}: {change.__name__[1:]} arguments are read wrongly (seed {seed})"
+            how = change.__name__.removeprefix("_")
+            assert torch.equal(got, want), f"{op.name}, output {i}: {how} arguments are read wrongly (seed {seed})"
 
 
 def check_inputs(op: Op) -> None:
@@ -156,9 +157,7 @@ def _exact(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _leaves(arguments: tuple[Any, ...]) -> list[Any]:
     """Copies of float arguments that require gradients."""
-    return [
-        a.detach().clone().requires_grad_() if isinstance(a, Tensor) and a.is_floating_point() else a for a in arguments
-    ]
+    return [a.detach().clone().requires_grad_() if isinstance(a, Tensor) and a.is_floating_point() else a for a in arguments]
 
 
 def _strided(tensor: Tensor) -> Tensor:

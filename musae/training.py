@@ -151,9 +151,9 @@ def step(
 ) -> Mapping[str, Tensor] | None:
     """One step of training on a batch ``[b, d]``, the `number`-th (from 1): loss, gradients, Adam with learning rate `rate`.
 
-    Weight gradients are kept as factors and are summed by the optimiser while it updates a row, unless a parameter has others
-    besides. `moments` holds ``avg.<parameter>`` and ``sq.<parameter>``. Returns the figures, loss among them, or None, with nothing
-    changed but buffers, where the loss is not finite.
+    Weight gradients are kept as factors and summed by the optimiser while it updates a row, unless a parameter has others
+    besides. `moments` holds ``avg.<parameter>`` and ``sq.<parameter>``. Returns the figures, loss among them; or None, with
+    nothing changed but buffers, where the loss is not finite.
     """
     with factored.collect() as factors:
         loss, figures = method.loss(x)

@@ -13,7 +13,10 @@ import click
 from musae import __version__
 from musae.errors import UserError
 
-COMMANDS = ("run", "list", "corpus", "pretrain", "harvest", "train", "score", "publish", "leaderboard", "doctor", "bench", "ci", "completion")
+COMMANDS = (
+    "run", "list", "corpus", "pretrain", "harvest", "train", "score", "publish", "leaderboard",
+    "doctor", "bench", "ci", "completion",
+)  # fmt: skip
 """In the order in which `--help` shows them; `musae.cli.<name>_command` defines `command`."""
 
 

@@ -56,7 +56,8 @@ def command(measure: bool) -> None:
         share = dispatch.crossover(path, torch.device(device))
         how = "known" if known else "measured now"
         console.print(
-            f"{path} on {device}: sparse sums pay up to k/F = 1/{round(1 / share)} (k = {round(share * 32768)} of 32,768); {how}, {file}"
+            f"{path} on {device}: sparse sums pay up to k/F = 1/{round(1 / share)} (k = {round(share * 32768)} of 32,768); "
+            f"{how}, {file}"
         )
     raise SystemExit(1 if failed else 0)
 

@@ -1,8 +1,8 @@
 """``auxk``: the auxiliary loss of dead latents (Gao et al. 2024, arXiv 2406.04093, section A.2).
 
-The k largest of the dead latents reconstruct what the living left over, and the loss is the squared error of that, relative to the
-square of the leftover: ``mean((error - guess)^2) / mean(error^2)``. Its gradient reaches the dead latents' encoder as well as their
-atoms: without the first they never come to life.
+The k largest of the dead latents reconstruct what the living left over, and the loss is the squared error of that, relative to
+the square of the leftover: ``mean((error - guess)^2) / mean(error^2)``. Its gradient reaches the dead latents' encoder as well as
+their atoms: without the first they never come to life.
 
 ``x [n, d]``, ``error [n, d]``, ``W_enc [F, d]``, ``b_enc [F]``, ``W_dec [F, d]``, ``dead [m]`` (int64, ascending) -> a scalar.
 """

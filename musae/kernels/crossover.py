@@ -1,7 +1,7 @@
 """Where sparse sums over rows start losing to matrix products with the dense code: measured, per device and path.
 
-A code of share k / F is decoded, and both its gradients taken, sparsely and densely; the largest share at which sparse is the faster is
-found by doubling from 1/512. It is a power of two, so that noise moves it rarely, and it is measured once and cached.
+A code of share k / F is decoded, and both its gradients taken, sparsely and densely; the largest share at which sparse is the
+faster is found by doubling from 1/512. It is a power of two, so that noise moves it rarely, and it is measured once and cached.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def measure(path: Path, device: torch.device) -> dict[str, Any]:
             module.gather_dot(x, indices, rows)
             module.outer(path.transpose(indices, weights, width), weights, x)
 
-        sparse, matrix = _seconds(lambda: sums(path), device), _seconds(lambda: sums(dense), device)  # noqa: B023
+        sparse, matrix = _seconds(lambda: sums(path), device), _seconds(lambda: sums(dense), device)
         timings.append({"share": share, "sparse_ms": round(1e3 * sparse, 3), "dense_ms": round(1e3 * matrix, 3)})
         if sparse > matrix:
             break

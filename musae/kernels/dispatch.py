@@ -82,7 +82,7 @@ def forced(name: str) -> Iterator[None]:
 
 
 def path_for(x: Tensor) -> Path:
-    """The path that computes on tensors like `x`. Raises UserError for a GPU that is too old, or a forced path that cannot run."""
+    """The path for tensors like `x`. Raises UserError for a GPU that is too old, or a forced path that cannot run."""
     return _load(choose(x.device, x.dtype)[0])
 
 
@@ -116,7 +116,7 @@ def sparse_pays(slots: int, width: int, x: Tensor) -> bool:
 
 
 def crossover(path: str, device: torch.device) -> float:
-    """The largest share k / F at which sparse sums were measured to be the faster ones; measured at the first need, then cached."""
+    """The largest share k / F at which sparse sums are the faster ones; measured at the first need, then cached."""
     return _crossover(path, str(device), FilePath(cache_root()))
 
 
@@ -174,8 +174,8 @@ def _check_reach(name: str, device: torch.device) -> None:
 
         if not INTERPRET:
             raise UserError(
-                f"the kernel path 'triton' needs a GPU, and the tensors lie on {device}; move them there, or set TRITON_INTERPRET=1 "
-                "before Python starts to have kernels interpreted (slow: for tests)."
+                f"the kernel path 'triton' needs a GPU, and the tensors lie on {device}; move them there, or set "
+                "TRITON_INTERPRET=1 before Python starts to have kernels interpreted (slow: for tests)."
             )
 
 

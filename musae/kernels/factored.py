@@ -1,7 +1,7 @@
 """Weight gradients that are kept as their factors, so that they never reach memory.
 
-The gradient of ``W_enc`` and ``W_dec`` is, for each latent, a weighted sum of frames over the slots where the latent fired. Inside
-`collect`, the backward passes of the ops do not write it for leaf parameters: they keep `(code, weights, rows)`, and the
+The gradient of ``W_enc`` and ``W_dec`` is, for each latent, a weighted sum of frames over the slots where the latent fired.
+Inside `collect`, the backward passes of the ops do not write it for leaf parameters: they keep `(code, weights, rows)`, and the
 optimiser sums, updates and renormalises a row while it is in registers (`musae.kernels.adam.adam`).
 """
 

@@ -1,14 +1,15 @@
-"""``jumprelu``: latents above a learnt threshold each, with straight-through gradients (Rajamanoharan et al. 2024, arXiv 2407.14435).
+"""``jumprelu``: latents above a threshold that is learnt by straight-through gradients.
 
-With ``z = x W_enc^T + b_enc`` and thresholds ``theta [F]``: ``values = z H(z - theta)`` and ``l0 = sum_f H(z - theta)``, H the step. Where
-a pre-activation lies within half a bandwidth of its threshold, the threshold learns (their equations for the pseudo-derivatives, with
-the rectangle kernel K of width 1):
+After Rajamanoharan et al. 2024, "Jumping Ahead" (arXiv 2407.14435). With ``z = x W_enc^T + b_enc`` and thresholds ``theta [F]``:
+``values = z H(z - theta)`` and ``l0 = sum_f H(z - theta)``, H the step. Where a pre-activation lies within half a bandwidth of
+its threshold, the threshold learns (their equations for the pseudo-derivatives, with the rectangle kernel K of width 1):
 
     d value / d theta = -(theta / bandwidth) K((z - theta) / bandwidth)
     d l0    / d theta = -(1 / bandwidth)     K((z - theta) / bandwidth)
 
-``values [n, s]``, ``indices [n, s]`` (int64), ``l0 [n]``. Slots hold every entry above ``theta - bandwidth / 2``, by falling z, of equals the lower index
-first: those below their threshold have value 0, and are there to carry the threshold's gradient. s is the most of a frame, at least 1.
+``values [n, s]``, ``indices [n, s]`` (int64), ``l0 [n]``. Slots hold every entry above ``theta - bandwidth / 2``, by falling z,
+of equals the lower index first: those below their threshold have value 0, and are there to carry the threshold's gradient. s is
+the most of a frame, at least 1.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from musae.kernels.topk_encode import check_encoder, encoder_bytes
 
 
 def jumprelu(x: Tensor, W_enc: Tensor, b_enc: Tensor, threshold: Tensor, bandwidth: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Values and indices ``[n, s]`` and the number of active latents ``[n]`` (float); differentiable in x, W_enc, b_enc and threshold.
+    """Values and indices ``[n, s]`` and the number of active latents ``[n]`` (float).
 
+    Differentiable in x, W_enc, b_enc and threshold.
     Raises UserError for a bandwidth that is not positive, and for bad shapes, dtypes or devices.
     """
     check_encoder("jumprelu", x, W_enc, b_enc, threshold=threshold)

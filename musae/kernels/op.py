@@ -1,11 +1,12 @@
 """What every op of this package declares, so that tests, benches and compile gates treat all alike.
 
 One file per op. It holds the reference (obvious code, any float dtype), the autograd wrapper, sample inputs and tolerances, and
-ends with ``OP = Op(...)``. How an op is computed is a *path*: plain PyTorch, the compiled CPU extension or Triton kernels, chosen by
-`musae.kernels.dispatch` for the tensors at hand, inside `fn`, never at import.
+ends with ``OP = Op(...)``. How an op is computed is a *path*: plain PyTorch, the compiled CPU extension or Triton kernels, chosen
+by `musae.kernels.dispatch` for the tensors at hand, inside `fn`, never at import.
 
 Shapes: n frames, d stream width, F = `width` latents, k active latents a frame, s slots a frame. ``W_enc`` and ``W_dec`` are both
-``[F, d]``: a row belongs to a latent. Codes are ``values [n, s]`` and ``indices [n, s]`` (int64); an empty slot has value 0, index 0.
+``[F, d]``: a row belongs to a latent. Codes are ``values [n, s]`` and ``indices [n, s]`` (int64); an empty slot has value 0,
+index 0.
 
 Dtypes: all float64, or float32 mixed with at most one of bfloat16 and float16 (frames in half precision, master weights in
 float32, say). Weights are then rounded to the frames' dtype; sums and values are float32; a gradient has its tensor's dtype.
@@ -61,7 +62,7 @@ class Op:
     """Sample arguments for a shape, dtype, device and seed. Floats are dyadic with few bits, so that any dtype represents them
     and no order of summation rounds a pre-activation: implementations must then select the same latents, bit for bit."""
     min_bytes: Callable[[Shape, int], int]
-    """Bytes that a forward pass must at least read and write once, for floats of so many bytes; values are float32 and indices int64."""
+    """Bytes that a forward pass must at least read and write once, given a float's size; values are float32, indices int64."""
     tolerance: Mapping[torch.dtype, float]
     """Largest error of `fn` against the float64 reference, relative to the largest reference value of that output or gradient."""
     rowwise: bool = False

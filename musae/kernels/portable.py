@@ -1,7 +1,7 @@
 """The portable path: nothing but PyTorch, on any device and for every dtype; the others are measured against it.
 
-Frames are taken in chunks whose pre-activations stay in a core's cache, so a dense code ``[n, F]`` never exists. Selection of the k
-largest is exact in two stages: they lie in the k groups of latents with the largest maxima. One entry more than k is looked at:
+Frames are taken in chunks whose pre-activations stay in a core's cache, so a dense code ``[n, F]`` never exists. Selection of the
+k largest is exact in two stages: they lie in the k groups of latents with the largest maxima. One entry more than k is looked at:
 where those k + 1 fall strictly, they have one answer; a frame with equals among them (rare for real-valued inputs) is sorted in
 full, stably. Weighted sums of rows are embedding bags: forward over the code, for weight gradients over the transposed code.
 """

@@ -1,7 +1,8 @@
 """``sparse_decode``: a weighted sum of atoms for each frame, ``x_hat = sum_j values[:, j] * W_dec[indices[:, j]] + b_dec``.
 
-``values [n, s]``, ``indices [n, s]`` (int64), ``W_dec [F, d]``, ``b_dec [d]`` -> ``[n, d]``, float32 (float64 for float64). A slot of
-value 0 adds nothing, but its value has a gradient. The gradient of the atoms runs over the transposed code: deterministic, no [n, s, d] temporary.
+``values [n, s]``, ``indices [n, s]`` (int64), ``W_dec [F, d]``, ``b_dec [d]`` -> ``[n, d]``, float32 (float64 for float64). A
+slot of value 0 adds nothing, but its value has a gradient. The gradient of the atoms runs over the transposed code:
+deterministic, no [n, s, d] temporary.
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ def sparse_decode(values: Tensor, indices: Tensor, W_dec: Tensor, b_dec: Tensor)
     """
     check_tensors("sparse_decode", values=values, W_dec=W_dec, b_dec=b_dec)
     d = W_dec.shape[-1] if W_dec.dim() else 0
-    check_shapes(
-        "sparse_decode", values=(values, (None, None)), indices=(indices, tuple(values.shape)), W_dec=(W_dec, (None, d)), b_dec=(b_dec, (d,))
-    )  # fmt: skip
+    codes = {"values": (values, (None, None)), "indices": (indices, tuple(values.shape))}
+    check_shapes("sparse_decode", **codes, W_dec=(W_dec, (None, d)), b_dec=(b_dec, (d,)))
     _check_indices(indices, W_dec)
     keep = factored.current()
     if keep and not keep.takes(W_dec):

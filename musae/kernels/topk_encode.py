@@ -1,8 +1,8 @@
 """``topk_encode``: the k largest latents of ``ReLU(x W_enc^T + b_enc)``, without ever storing the dense code.
 
 ``x [n, d]``, ``W_enc [F, d]``, ``b_enc [F]`` -> ``values [n, k]``, ``indices [n, k]`` (int64), by falling value; of equal values
-the lower index comes first (Gao et al. 2024, arXiv 2406.04093). An entry that ReLU makes 0 is no latent: a frame with fewer than k
-positive entries ends in empty slots, value 0 and index 0, which carry no gradient.
+the lower index comes first (Gao et al. 2024, arXiv 2406.04093). An entry that ReLU makes 0 is no latent: a frame with fewer than
+k positive entries ends in empty slots, value 0 and index 0, which carry no gradient.
 
 On every path the set is the reference's, bit for bit, where pre-activations are exact; for real-valued inputs it may differ only
 between entries that lie closer than the rounding of a sum of d products, ``2 (d + 1) eps (|x| |W_enc|^T + |b_enc|)`` in float32.
@@ -24,8 +24,8 @@ from musae.kernels.op import TOLERANCE, Op, Shape, check_k, check_shapes, check_
 def topk_encode(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Values and indices ``[n, k]``; differentiable in x, W_enc and b_enc.
 
-    `among`: ascending indices (int64) of the latents that may be selected, dead ones, say; all where None. Raises UserError for bad k,
-    shapes, dtypes or devices.
+    `among`: ascending indices (int64) of the latents that may be selected, dead ones, say; all where None. Raises UserError for
+    bad k, shapes, dtypes or devices.
     """
     check_encoder("topk_encode", x, W_enc, b_enc)
     check_k("topk_encode", k, len(W_enc) if among is None else len(among))

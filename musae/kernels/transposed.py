@@ -14,7 +14,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Transposed:
-    """Slots sorted by latent; latent f owns entries ``offsets[f]`` to ``offsets[f + 1]``. Entries from ``offsets[F]`` on mean nothing."""
+    """Slots sorted by latent; latent f owns entries ``offsets[f]`` to ``offsets[f + 1]``.
+
+    Entries from ``offsets[F]`` on mean nothing.
+    """
 
     slots: Tensor
     """Positions in the flattened code, int64 ``[m]``; ascending within a latent."""

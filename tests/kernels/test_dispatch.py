@@ -58,7 +58,7 @@ def test_a_gpu_is_asked_for_its_capability(
 
 
 def test_paths_that_cannot_run_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="no kernel path is named 'cuda'.*portable, extension, triton"), dispatch.forced("cuda"):
+    with pytest.raises(UserError, match=r"no kernel path is named 'cuda'.*portable, extension, triton"), dispatch.forced("cuda"):
         pass
     monkeypatch.setenv("MUSAE_KERNELS", "rocket")
     with pytest.raises(UserError, match="no kernel path is named 'rocket'"):
@@ -74,7 +74,8 @@ def test_where_dense_wins_it_is_taken_and_gives_the_same(monkeypatch: pytest.Mon
     monkeypatch.setenv("MUSAE_CACHE", str(tmp_path))
     calls = []
     for name in ("gather_sum", "gather_dot", "outer"):
-        monkeypatch.setattr(dense, name, lambda *a, name=name, f=getattr(dense, name): (calls.append(name), f(*a))[1])
+        matrix_product = getattr(dense, name)
+        monkeypatch.setattr(dense, name, lambda *a, name=name, f=matrix_product: (calls.append(name), f(*a))[1])
     n, d, width, k = 12, 7, 64, 8
 
     def gradients() -> list[torch.Tensor]:

@@ -100,7 +100,7 @@ def test_a_selection_among_some_latents_is_numbered_by_all(place) -> None:
 
 
 def test_thresholds_learn_from_both_sides_and_from_nowhere_else(place) -> None:
-    """One frame, pre-activations 0.9, 1.1, 1.6 and 0.4 over thresholds of 1, bandwidth 0.5: two lie in the band, one is in it but off."""
+    """One frame, pre-activations 0.9, 1.1, 1.6, 0.4 over thresholds of 1, bandwidth 0.5: two lie in the band, one of them off."""
     x = torch.tensor([[0.9, 1.1, 1.6, 0.4]], device=place.device)
     theta = torch.ones(4, device=place.device, requires_grad=True)
     values, indices, l0 = jumprelu(x, torch.eye(4, device=place.device), torch.zeros(4, device=place.device), theta, 0.5)

@@ -22,7 +22,9 @@ def start() -> tuple[Topk, torch.Tensor]:
     """A dictionary in which every fourth latent starts dead, and frames with some structure."""
     torch.manual_seed(3)
     atoms = functional.normalize(torch.randn(40, D), dim=1)
-    frames = (torch.rand(STEPS * BATCH, 40) * (torch.rand(STEPS * BATCH, 40) < 0.1)) @ atoms + 0.02 * torch.randn(STEPS * BATCH, D)
+    frames = (torch.rand(STEPS * BATCH, 40) * (torch.rand(STEPS * BATCH, 40) < 0.1)) @ atoms + 0.02 * torch.randn(
+        STEPS * BATCH, D
+    )
     topk = Topk(width=WIDTH, k=K, aux_k=8, learning_rate=1e-3)
     topk.parameters = {
         "W_enc": functional.normalize(torch.randn(WIDTH, D), dim=1),
