@@ -14,6 +14,7 @@ the most of a frame, at least 1.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -118,15 +119,15 @@ class _Step(torch.autograd.Function):
 
 
 def _inputs(shape: Shape, dtype: torch.dtype, device: torch.device, seed: int) -> tuple[Any, ...]:
-    """Thresholds about the level that k of F standard normal pre-activations exceed, in multiples of 1/4; bandwidth 1."""
+    """Thresholds about the level that k of F pre-activations exceed, on a grid of which bfloat16 represents every point."""
     generator = torch.Generator().manual_seed(seed)
     sizes = ((shape.n, shape.d), (shape.width, shape.d), (shape.width,))
     x, W_enc, b_enc = (dyadic(size, dtype, device, generator) for size in sizes)
-    deviation = 1.19**2 * shape.d**0.5  # 1.19: the deviation of multiples of 1/8 between -2 and 2
-    share = torch.tensor(min(0.5, shape.k / shape.width))
-    level = max(0.25, round(4 * deviation * float(torch.special.ndtri(1 - share))) / 4)
-    threshold = (torch.randint(0, 4, (shape.width,), generator=generator) / 4 + min(level, 60)).to(device, dtype)
-    return x, W_enc, b_enc, threshold, 1.0
+    deviation = 1.19**2 * shape.d**0.5  # of a sum of products of multiples of 1/8 between -2 and 2
+    level = deviation * float(torch.special.ndtri(1 - torch.tensor(min(0.5, shape.k / shape.width))))
+    step = 2.0 ** max(-2, math.ceil(math.log2(max(level, 1) / 64)))
+    steps = max(1, round(level / step)) + torch.randint(0, 4, (shape.width,), generator=generator)
+    return x, W_enc, b_enc, (steps * step).to(device, dtype), 4 * step
 
 
 def _min_bytes(shape: Shape, itemsize: int) -> int:
