@@ -173,7 +173,7 @@ def _gradient(p: Tensor, outers: Sequence[Outer]) -> Tensor | Sequence[Outer] | 
     if p.grad is None or not outers:
         return outers or p.grad
     path = path_for(p)
-    return sum_of([p.grad, *(path.outer(o.transposed, o.weights, o.rows) for o in outers)])
+    return sum_of([p.grad, *(path.outer(o.transposed, o.weights, o.rows, p.dtype) for o in outers)])
 
 
 class Checkpoint:

@@ -44,10 +44,10 @@ def adam(
         if len(factors) == 1:
             return _adam_outer(param, factors[0], exp_avg, exp_avg_sq, step, lr, unit_norm)
         path = dispatch.path_for(param)
-        grad = sum_of([path.outer(f.transposed, f.weights, f.rows) for f in factors]).to(param.dtype)
+        grad = sum_of([path.outer(f.transposed, f.weights, f.rows, param.dtype) for f in factors])
     check_tensors("adam", param=param, grad=grad, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq)
     _check_state(param, exp_avg, exp_avg_sq, unit_norm, grad=grad)
-    dispatch.path_for(param).adam(param, grad.to(param.dtype).contiguous(), exp_avg, exp_avg_sq, step, lr, unit_norm)
+    dispatch.path_for(param).adam(param, grad.contiguous(), exp_avg, exp_avg_sq, step, lr, unit_norm)
     return param, exp_avg, exp_avg_sq
 
 

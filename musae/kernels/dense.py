@@ -15,15 +15,18 @@ CHUNK_BYTES = 64 << 20
 """Largest dense chunk."""
 
 
-def gather_sum(weights: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
-    """For each frame, the weighted sum of the rows of its latents: ``[n, s], [n, s], [F, d] -> [n, d]``."""
+def gather_sum(
+    weights: Tensor, indices: Tensor, rows: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """For each frame, the weighted sum of the rows of its latents: ``[n, s], [n, s], [F, d] -> [n, d]``, plus `bias [d]`."""
     rows = rows.to(accumulator(rows.dtype))
     size = _size(rows)
     parts = [
         rows.new_zeros(len(w), len(rows)).scatter_add_(1, i, w.to(rows.dtype)) @ rows
         for w, i in zip(weights.split(size), indices.split(size), strict=True)
     ]
-    return torch.cat(parts)
+    sums = torch.cat(parts)
+    return (sums if bias is None else sums.add_(bias)).to(dtype or sums.dtype)
 
 
 def gather_dot(upstream: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
@@ -34,12 +37,12 @@ def gather_dot(upstream: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def outer(t: Transposed, weights: Tensor, rows: Tensor) -> Tensor:
+def outer(t: Transposed, weights: Tensor, rows: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """For each latent, the sum over its slots of ``weights[slot] * rows[frame]``: ``[n, s], [n, d] -> [F, d]``."""
     rows = rows.to(accumulator(rows.dtype))
     width, size = t.width, _size(rows)
     result = rows.new_empty(width, rows.shape[1])
-    by_slot = weights.flatten()[t.slots].to(rows.dtype)
+    by_slot = weights.flatten()[t.slots[: int(t.offsets[-1])]].to(rows.dtype)
     latents = torch.repeat_interleave(t.offsets.diff())
     bounds = t.offsets[::size].tolist() + t.offsets[-1:].tolist()
     for start in range(0, width, size):
@@ -48,7 +51,7 @@ def outer(t: Transposed, weights: Tensor, rows: Tensor) -> Tensor:
         code = rows.new_zeros((stop - start) * len(rows))
         code.scatter_add_(0, (latents[entries] - start) * len(rows) + t.frames[entries], by_slot[entries])
         torch.mm(code.view(stop - start, len(rows)), rows, out=result[start:stop])
-    return result
+    return result.to(dtype or result.dtype)
 
 
 def _size(rows: Tensor) -> int:

@@ -55,12 +55,12 @@ def gradients(
     sums = ctx.path if dispatch.sparse_pays(indices.shape[1], len(W_enc), x) else dense
     dx = dW = db = None
     if ctx.needs_input_grad[0]:
-        dx = sums.gather_sum(through, indices, W_enc).to(ctx.dtypes[0])
+        dx = sums.gather_sum(through, indices, W_enc, dtype=ctx.dtypes[0])
     if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
         by_latent = shared.of(ctx.path.transpose, indices, kept, len(W_enc))
         db = ctx.path.total(by_latent, through).to(ctx.dtypes[2])
         if ctx.keep and ctx.needs_input_grad[1] and sums is ctx.path:
             ctx.keep.add(ctx.parameter, factored.Outer(by_latent, through, x))
         elif ctx.needs_input_grad[1]:
-            dW = sums.outer(by_latent, through, x).to(ctx.dtypes[1])
+            dW = sums.outer(by_latent, through, x, ctx.dtypes[1])
     return dx, dW, db

@@ -78,10 +78,16 @@ def jumprelu(x: Tensor, W_enc: Tensor, b_enc: Tensor, threshold: Tensor, half_ba
     return pack(values, frame, latent, x.shape[0], -torch.inf)
 
 
-def gather_sum(weights: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
-    """For each frame, the weighted sum of the rows of its latents: ``[n, s], [n, s], [F, d] -> [n, d]``."""
+def gather_sum(
+    weights: Tensor, indices: Tensor, rows: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """For each frame, the weighted sum of the rows of its latents: ``[n, s], [n, s], [F, d] -> [n, d]``.
+
+    `bias [d]` is added. `dtype`: of the result; that of the accumulator where None.
+    """
     rows = rows.to(accumulator(rows.dtype))
-    return functional.embedding_bag(indices, rows, mode="sum", per_sample_weights=weights.to(rows.dtype))
+    sums = functional.embedding_bag(indices, rows, mode="sum", per_sample_weights=weights.to(rows.dtype))
+    return (sums if bias is None else sums.add_(bias)).to(dtype or sums.dtype)
 
 
 def gather_dot(upstream: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
@@ -97,11 +103,14 @@ def gather_dot(upstream: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
     return dots.view(n, s)
 
 
-def outer(t: Transposed, weights: Tensor, rows: Tensor) -> Tensor:
-    """For each latent, the sum over its slots of ``weights[slot] * rows[frame]``: ``[n, s], [n, d] -> [F, d]``."""
+def outer(t: Transposed, weights: Tensor, rows: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """For each latent, the sum over its slots of ``weights[slot] * rows[frame]``: ``[n, s], [n, d] -> [F, d]``.
+
+    `dtype`: of the result; that of the accumulator where None.
+    """
     rows = rows.to(accumulator(rows.dtype))
     count = int(t.offsets[-1])
-    return functional.embedding_bag(
+    sums = functional.embedding_bag(
         t.frames[:count],
         rows,
         t.offsets,
@@ -109,6 +118,7 @@ def outer(t: Transposed, weights: Tensor, rows: Tensor) -> Tensor:
         per_sample_weights=weights.flatten()[t.slots[:count]].to(rows.dtype),
         include_last_offset=True,
     )
+    return sums.to(dtype or sums.dtype)
 
 
 def total(t: Transposed, weights: Tensor) -> Tensor:
@@ -119,6 +129,7 @@ def total(t: Transposed, weights: Tensor) -> Tensor:
 @torch.no_grad()
 def adam(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, step: int, lr: float, unit_norm: bool) -> None:
     """One step in place, the `step`-th; see `musae.kernels.adam`."""
+    grad = grad.to(param.dtype)
     if unit_norm:
         grad = grad.addcmul(param, (param * grad).sum(1, keepdim=True), value=-1)
     torch_adam(
@@ -141,7 +152,7 @@ def adam_outer(
     unit_norm: bool,
 ) -> None:
     """`adam` with the gradient ``outer(t, weights, rows)``."""
-    adam(param, outer(t, weights, rows).to(param.dtype), exp_avg, exp_avg_sq, step, lr, unit_norm)
+    adam(param, outer(t, weights, rows, param.dtype), exp_avg, exp_avg_sq, step, lr, unit_norm)
 
 
 def select(h: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -49,8 +49,8 @@ class _SparseDecode(torch.autograd.Function):
         values, indices, W_dec = values.contiguous(), indices.contiguous(), W_dec.contiguous()
         ctx.save_for_backward(values, indices, W_dec)
         sums = ctx.path if dispatch.sparse_pays(indices.shape[1], len(W_dec), W_dec) else dense
-        decoded: Tensor = sums.gather_sum(values, indices, W_dec)
-        return decoded.add_(b_dec)
+        decoded: Tensor = sums.gather_sum(values, indices, W_dec, b_dec)
+        return decoded
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -65,7 +65,7 @@ class _SparseDecode(torch.autograd.Function):
             if ctx.keep and sums is ctx.path:
                 ctx.keep.add(ctx.parameter, factored.Outer(by_latent, values, g))
             else:
-                dW = sums.outer(by_latent, values, g).to(ctx.dtypes[1])
+                dW = sums.outer(by_latent, values, g, ctx.dtypes[1])
         if ctx.needs_input_grad[3]:
             db = g.sum(0).to(ctx.dtypes[2])
         return dvalues, None, dW, db, None

@@ -75,7 +75,7 @@ def test_where_dense_wins_it_is_taken_and_gives_the_same(monkeypatch: pytest.Mon
     calls = []
     for name in ("gather_sum", "gather_dot", "outer"):
         matrix_product = getattr(dense, name)
-        monkeypatch.setattr(dense, name, lambda *a, name=name, f=matrix_product: (calls.append(name), f(*a))[1])
+        monkeypatch.setattr(dense, name, lambda *a, name=name, f=matrix_product, **k: (calls.append(name), f(*a, **k))[1])
     n, d, width, k = 12, 7, 64, 8
 
     def gradients() -> list[torch.Tensor]:
