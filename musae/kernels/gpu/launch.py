@@ -7,10 +7,11 @@ constants is written down twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import triton
 from torch import Tensor
 
@@ -57,7 +58,9 @@ def launch(
         return
     for observer in _observers:
         observer(Launch(kernel, grid, arguments, constants, num_warps, num_stages))
-    kernel[grid](*arguments, num_warps=num_warps, num_stages=num_stages, **constants)
+    on = next((a.device for a in arguments if isinstance(a, Tensor) and a.is_cuda), None)
+    with torch.cuda.device(on) if on else nullcontext():  # Triton launches on the current device, not the tensors'
+        kernel[grid](*arguments, num_warps=num_warps, num_stages=num_stages, **constants)
 
 
 @contextmanager
@@ -69,7 +72,3 @@ def observed(observer: Callable[[Launch], Any]) -> Iterator[None]:
     finally:
         _observers.remove(observer)
 
-
-def pointers(arguments: tuple[Any, ...]) -> list[Tensor]:
-    """The tensors among a launch's arguments."""
-    return [a for a in arguments if isinstance(a, Tensor)]
