@@ -1,0 +1,157 @@
+"""The compiled CPU path: the functions of `musae.kernels.portable`, on float32 tensors of an x86 CPU.
+
+Encoding screens all latents with bfloat16 products and a proven error bound, and computes in float32 those that can be selected
+(screen.h, topk.h). A selected value is a float32 dot product of 64 accumulators plus the bias: its error is below
+(d / 64 + 10) 2^-24 times ``|x| . |w| + |b|``, and a row's result does not depend on the other rows, nor on the number of threads.
+
+Calls with another dtype or device go to the portable path, and so do frames with infinite or NaN entries. Threads are as many as
+`torch.get_num_threads` says.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from musae.errors import UserError
+from musae.kernels import portable
+from musae.kernels.cpu import extension
+from musae.kernels.portable import BETAS, EPS, TINY
+from musae.kernels.portable import batch_topk as batch_topk
+from musae.kernels.portable import jumprelu as jumprelu
+from musae.kernels.transposed import Transposed
+
+NAME = "extension"
+
+
+def topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest positive pre-activations of each frame; see `musae.kernels.topk_encode`."""
+    if not _ours(x, W_enc, b_enc):
+        return portable.topk(x, W_enc, b_enc, k)
+    values, indices, unfit, _ = screened(x, W_enc, b_enc, k)
+    if bool(unfit.any()):
+        values[unfit], indices[unfit] = portable.topk(x[unfit], W_enc, b_enc, k)
+    return values, indices
+
+
+def screened(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+    """`topk` of float32 tensors; which frames have no result, since they or the weights are not finite (bool ``[n]``); and how many
+    were settled by the screen in bytes, by that in bfloat16, and by the exact pass."""
+    (n, d), width = x.shape, len(W_enc)
+    x, W_enc, b_enc = x.contiguous(), W_enc.contiguous(), b_enc.contiguous()
+    values, indices = torch.empty(n, k), torch.empty(n, k, dtype=torch.int64)
+    unfit, passes = torch.empty(n, dtype=torch.bool), torch.empty(3, dtype=torch.int64)
+    _call("topk", x, W_enc, b_enc, n, width, d, k, values, indices, unfit, passes, torch.get_num_threads())
+    return values, indices, unfit, passes.tolist()
+
+
+def gather_sum(
+    weights: Tensor, indices: Tensor, rows: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """For each frame, the weighted sum of the rows of its latents: ``[n, s], [n, s], [F, d] -> [n, d]``, and `bias [d]`."""
+    if not _ours(weights, rows, *([] if bias is None else [bias])):
+        return portable.gather_sum(weights, indices, rows, bias, dtype)
+    weights, indices, rows = weights.contiguous(), indices.contiguous(), rows.contiguous()
+    bias = None if bias is None else bias.contiguous()
+    out = torch.empty(len(indices), rows.shape[1])
+    _call("gather_sum", weights, indices, rows, bias, out, *indices.shape, *rows.shape, torch.get_num_threads())
+    return out.to(dtype or out.dtype)
+
+
+def gather_dot(upstream: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
+    """For each slot, ``upstream[frame] . rows[latent]``: ``[n, d], [n, s], [F, d] -> [n, s]``."""
+    if not _ours(upstream, rows):
+        return portable.gather_dot(upstream, indices, rows)
+    upstream, indices, rows = upstream.contiguous(), indices.contiguous(), rows.contiguous()
+    out = torch.empty(indices.shape)
+    _call("gather_dot", upstream, indices, rows, out, *indices.shape, *rows.shape, torch.get_num_threads())
+    return out
+
+
+def transpose(indices: Tensor, weights: Tensor, width: int) -> Transposed:
+    """Sort the slots of ``indices [n, s]`` by latent, stably; slots whose weight is 0 are left out."""
+    if not _ours(weights):
+        return portable.transpose(indices, weights, width)
+    indices, weights = indices.contiguous(), weights.contiguous()
+    slots, frames = (torch.empty(indices.numel(), dtype=torch.int64) for _ in range(2))
+    offsets = torch.empty(width + 1, dtype=torch.int64)
+    _call("transpose", indices, weights, *indices.shape, width, slots, frames, offsets)
+    return Transposed(slots, frames, offsets)
+
+
+def outer(t: Transposed, weights: Tensor, rows: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """For each latent, the sum over its slots of ``weights[slot] * rows[frame]``: ``[n, s], [n, d] -> [F, d]``."""
+    if not _ours(weights, rows):
+        return portable.outer(t, weights, rows, dtype)
+    weights, rows = weights.contiguous(), rows.contiguous()
+    out = torch.empty(t.width, rows.shape[1])
+    _call("outer", t.slots, t.frames, t.offsets, weights, rows, out, *out.shape, torch.get_num_threads())
+    return out.to(dtype or out.dtype)
+
+
+def total(t: Transposed, weights: Tensor) -> Tensor:
+    """For each latent, the sum of its slots' weights: ``[n, s] -> [F]``."""
+    if not _ours(weights):
+        return portable.total(t, weights)
+    weights = weights.contiguous()
+    out = torch.empty(t.width)
+    _call("total", t.slots, t.offsets, weights, out, t.width)
+    return out
+
+
+def adam(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, step: int, lr: float, unit_norm: bool) -> None:
+    """One step in place, the `step`-th; see `musae.kernels.adam`."""
+    if not _ours(param, grad, exp_avg, exp_avg_sq) or not _in_place(param, exp_avg, exp_avg_sq):
+        return portable.adam(param, grad, exp_avg, exp_avg_sq, step, lr, unit_norm)
+    rows, d = param.shape if param.dim() == 2 else (1, param.numel())
+    _call("adam", param, grad.contiguous(), exp_avg, exp_avg_sq, rows, d, *_adam_tail(step, lr, unit_norm))
+    return _changed(param, exp_avg, exp_avg_sq)
+
+
+def adam_outer(
+    param: Tensor,
+    t: Transposed,
+    weights: Tensor,
+    rows: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    step: int,
+    lr: float,
+    unit_norm: bool,
+) -> None:
+    """`adam` with the gradient ``outer(t, weights, rows)``, of which one row exists at a time."""
+    if not _ours(param, weights, rows, exp_avg, exp_avg_sq) or not _in_place(param, exp_avg, exp_avg_sq):
+        return portable.adam_outer(param, t, weights, rows, exp_avg, exp_avg_sq, step, lr, unit_norm)
+    tensors = (param, t.slots, t.frames, t.offsets, weights.contiguous(), rows.contiguous(), exp_avg, exp_avg_sq)
+    _call("adam_outer", *tensors, *param.shape, *_adam_tail(step, lr, unit_norm))
+    return _changed(param, exp_avg, exp_avg_sq)
+
+
+def _ours(*tensors: Tensor) -> bool:
+    """Whether all of them are float32 on the CPU."""
+    return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+
+
+def _in_place(*tensors: Tensor) -> bool:
+    """Whether they can be written through their addresses."""
+    return all(t.is_contiguous() for t in tensors)
+
+
+def _adam_tail(step: int, lr: float, unit_norm: bool) -> tuple[float, ...]:
+    return step, lr, *BETAS, EPS, TINY, unit_norm, torch.get_num_threads()
+
+
+def _changed(*tensors: Tensor) -> None:
+    """Tell autograd that they were written to: it could not see it."""
+    for tensor in tensors:
+        torch.autograd.graph.increment_version(tensor)
+
+
+def _call(name: str, *arguments: Tensor | float | None) -> None:
+    """Call an entry point, tensors by their addresses. Raises UserError for an index out of range and for lack of memory."""
+    function = getattr(extension.library(), f"musae_{name}")
+    code = function(*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
+    if code == 2:
+        raise UserError(f"{name}: an index lies outside of the latents there are; the code belongs to another dictionary.")
+    if code:
+        raise UserError(f"{name}: the compiled kernel ran out of memory; take fewer frames at a time.")
