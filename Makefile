@@ -2,13 +2,16 @@
 #   make leaderboard   the main job: train, score and rank dictionaries of the embedded generator
 #   make test          lint, types and tests
 #   make test-slow     longer checks of what the embedded generator knows, and of the benches
+#   make bench         every op beside its reference, and musae's training step (pytest-benchmark)
+#   make peers         the other libraries that `musae bench peers` compares with, in .venv-peers (2.6 GB)
 #   make test-triton   the kernels' tests on Triton kernels, interpreted where there is no GPU (part of make test)
 PYTHON ?= python3
 VENV ?= .venv
+PEERS ?= .venv-peers
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install leaderboard test test-triton test-slow bench bench-compile peers bench-peers ci-proof lint format clean
+.PHONY: help install leaderboard test test-triton test-slow bench peers ci-proof lint format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -40,6 +43,18 @@ test: lint test-triton
 test-triton: $(INSTALLED)
 	TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 tests/kernels
 
+bench: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest bench --benchmark-only
+
+peers: $(PEERS)/.installed
+
+# torchvision comes along with overcomplete, and loads beside builds of PyTorch for CUDA only: where it does not load, it goes again.
+$(PEERS)/.installed: bench/constraints-peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --constraint $< torch sae-lens eai-sparsify dictionary-learning overcomplete
+	@$(PEERS)/bin/python -c 'import torchvision' 2>/dev/null || $(PEERS)/bin/python -m pip uninstall --quiet --yes torchvision
+	@touch $@
+
 test-slow: $(INSTALLED)
 	$(VENV)/bin/pytest -m slow -s
 
@@ -48,4 +63,4 @@ format: $(INSTALLED)
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
