@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import musae.kernels
 import musae.methods
 import musae.tasks
-from musae import testing, testing_tasks
+from musae import testing, testing_kernels, testing_tasks
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -44,6 +45,10 @@ def test_the_method_keeps_the_contract(installed):
 
 def test_the_task_keeps_the_contract(installed):
     testing_tasks.check_task(installed(musae.tasks, recipe("Add a task")))
+
+
+def test_the_kernel_keeps_the_contract(installed):
+    testing_kernels.check_op(installed(musae.kernels, recipe("Add a kernel")).OP)
 
 
 def test_the_commands_come_first():

@@ -1,7 +1,7 @@
 """Run the ops on Triton's interpreter, and record what is launched, with which constants, and what it moves.
 
-A process of its own (``python -m musae.bench.compile.record OUT SUBJECT WIDTH... -- K...``): the interpreter has to be chosen
-before Triton is imported. Progress goes to standard output, a line of JSON for each case.
+A process of its own (``python -m musae.bench.compile.record OUT OP WIDTH K [busy]``): the interpreter has to be chosen before
+Triton is imported. Progress goes to standard output, as JSON.
 
 A forward pass runs at the real sizes d, F and k over few frames. Programs of a backward pass and of Adam go by latents, of which
 the interpreter cannot run as many: there frames and latents are scaled down together, so that a latent has as many slots as at
@@ -264,24 +264,17 @@ class _Case:
         return [(torch.randint(-16, 17, o.shape, generator=generator) / 8).to(o.dtype) for o in outputs]
 
 
-def main(out: str, *arguments: str) -> None:
-    """Record one subject at all sizes given; a size that fails is written with its error."""
-    split = arguments.index("--")
-    op = subjects.subjects()[arguments[0]]
-    sizes = [(int(width), int(k)) for width in arguments[1:split] for k in arguments[split + 1 :]]
-    launches = Launches(subjects.D)
-    cases = []
-    for done, (width, k) in enumerate(sizes, 1):
-        start = time.perf_counter()
-        try:
-            cases.append(measure(op, width, k, launches, busy=done == 1))
-        except Exception as error:  # whatever a kernel raises is a result
-            cases.append(
-                {"op": op.name, "d": subjects.D, "width": width, "k": k, "error": f"{type(error).__name__}: {error}"[:1000]}
-            )
-        cases[-1]["seconds"] = round(time.perf_counter() - start, 2)
-        print(json.dumps({"done": done, "of": len(sizes), "what": op.name}), flush=True)
-    Path(out).write_text(json.dumps({"cases": cases, **launches.found()}))
+def main(out: str, name: str, width: str, k: str, *busy: str) -> None:
+    """Record one op at one size; what its kernels raise is written instead."""
+    op, launches, start = subjects.subjects()[name], Launches(subjects.D), time.perf_counter()
+    try:
+        case = measure(op, int(width), int(k), launches, busy=bool(busy))
+    except Exception as error:  # a result like any other
+        message = f"{type(error).__name__}: {error}"[:1000]
+        case = {"op": op.name, "d": subjects.D, "width": int(width), "k": int(k), "error": message}
+    case["seconds"] = round(time.perf_counter() - start, 2)
+    print(json.dumps({"done": 1, "of": 1}), flush=True)
+    Path(out).write_text(json.dumps({"cases": [case], **launches.found()}))
 
 
 if __name__ == "__main__":

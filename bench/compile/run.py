@@ -15,18 +15,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import musae.kernels
+from musae import provenance
 from musae.bench.compile import gates, report, sass
 from musae.bench.compile.build import ARCHITECTURES, Built
 from musae.bench.rows import BenchDocument, document, read
 from musae.errors import UserError
 from musae.files import cache_root
 
-JOBS = 2
-"""Processes at a time: each records with up to 5 GB of memory."""
+MEMORY = 5 * 2**30
+"""Bytes that a process needs to record the widest encoder."""
 Progress = Callable[[str, int, int], None]
 """Is told what is done, how much of it, of how much."""
 
@@ -111,13 +113,15 @@ def _sources() -> str:
 def _record(
     folder: Path, operations: Sequence[str], widths: Sequence[int], ks: Sequence[int], progress: Progress
 ) -> list[dict[str, Any]]:
-    """Records of the ops, one process for each."""
-    sizes = [*map(str, widths), "--", *map(str, ks)]
+    """Records of the ops at all sizes, one process for each, the longest first; one size of each op has busy latents too."""
     commands: dict[str, Sequence[str | Path]] = {}
-    for op in operations:
-        commands[f"{op}, interpreted"] = ("musae.bench.compile.record", folder / f"{op}.json", op, *sizes)
+    for width, k in sorted(product(widths, ks), reverse=True):
+        for op in operations:
+            busy = ["busy"] if (width, k) == (min(widths), min(ks)) else []
+            out = folder / f"{op}-{width}-{k}.json"
+            commands[f"{op}, F = {width}, k = {k}"] = ("musae.bench.compile.record", out, op, str(width), str(k), *busy)
     _processes(commands, {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}, progress)
-    return [json.loads((folder / f"{op}.json").read_text()) for op in operations]
+    return [json.loads((folder / f"{op}-{width}-{k}.json").read_text()) for op in operations for width, k in product(widths, ks)]
 
 
 def _build(folder: Path, records: Sequence[Mapping[str, Any]], architectures: Sequence[str], progress: Progress) -> list[Built]:
@@ -127,7 +131,7 @@ def _build(folder: Path, records: Sequence[Mapping[str, Any]], architectures: Se
     stages = [stage for record in records for case in record["cases"] for stage in case.get("stages", {}).values()]
     real = {key for stage in stages for key in stage["real"]}
     wanted = [{"specialisation": note["specialisation"], "row_lines": row_lines} for key, note in notes.items() if key in real]
-    parts = [part for part in (wanted[start::JOBS] for start in range(JOBS)) if part]
+    parts = [part for part in (wanted[start :: jobs()] for start in range(jobs())) if part]
     commands: dict[str, Sequence[str | Path]] = {}
     for number, part in enumerate(parts):
         (folder / f"wanted-{number}.json").write_text(json.dumps(part))
@@ -145,8 +149,13 @@ def _built(made: Mapping[str, Any]) -> Built:
     return Built(**{**made, "code": code})
 
 
+def jobs() -> int:
+    """Processes at a time: as many as there are cores and memory for."""
+    return max(1, min(provenance.cores(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEMORY))
+
+
 def _processes(commands: Mapping[str, Sequence[str | Path]], environment: Mapping[str, str], progress: Progress) -> None:
-    """Run Python modules, `JOBS` at a time; their lines of JSON are progress. Ends them all where one fails."""
+    """Run Python modules, `jobs` at a time; their lines of JSON are progress. Ends them all where one fails."""
     started: list[subprocess.Popen[str]] = []
 
     def one(what: str, command: Sequence[str | Path]) -> None:
@@ -169,7 +178,7 @@ def _processes(commands: Mapping[str, Sequence[str | Path]], environment: Mappin
                 last = (errors.read().strip().splitlines() or [f"exit code {child.returncode}"])[-1]
                 raise UserError(f"{what}: the process ended early ({last}); if memory is short, give --width and --op.")
 
-    with ThreadPoolExecutor(JOBS) as pool:
+    with ThreadPoolExecutor(jobs()) as pool:
         waiting = [pool.submit(one, what, command) for what, command in commands.items()]
         try:
             for job in waiting:

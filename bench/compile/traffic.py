@@ -28,8 +28,9 @@ def project(stage: Mapping[str, Any], frames: int, minimum: float | None = None)
     """The bytes of a stage at so many frames, from its counts at two numbers of frames.
 
     Bytes grow in proportion to frames (and to latents, where these are scaled along), launch by launch and tensor by tensor,
-    until a tensor has been touched as a whole. Where `minimum` is None, it is in the counts. Raises ValueError where the counts
-    are not of the same launches, or of other constants than the full size has.
+    until a tensor has been touched as a whole; issued bytes grow with the tiles of frames, from the larger number on. Where
+    `minimum` is None, it is in the counts. Raises ValueError where the counts are not of the same launches, or of other constants
+    than the full size has.
     """
     first, second = stage["counts"]
     keys = [launch["key"] for launch in first["launches"]]
@@ -47,7 +48,7 @@ def project(stage: Mapping[str, Any], frames: int, minimum: float | None = None)
 
     distinct = issued = 0.0
     for one, other in zip(first["launches"], second["launches"], strict=True):
-        issued += sum(line(a, b) for a, b in zip(one["issued"], other["issued"], strict=True))
+        issued += sum(other["issued"]) * frames / second["n"]
         for argument, (read, written, size) in one["distinct"].items():
             read_2, written_2, size_2 = other["distinct"][argument]
             whole = line(size, size_2)

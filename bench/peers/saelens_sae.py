@@ -1,4 +1,7 @@
-"""SAELens, by the public `step` of its `SAETrainer`. It clips the gradient's norm at 1, which Adam's step hardly feels."""
+"""SAELens, by the public `step` of its `SAETrainer`.
+
+It clips the gradient's norm at 1, which Adam's step hardly feels, and does not keep atoms at norm 1, which saves it a pass.
+"""
 
 from __future__ import annotations
 

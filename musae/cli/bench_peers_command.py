@@ -81,7 +81,7 @@ def command(names: tuple[str, ...], rounds: int, threads: int, environment: Path
     for size in sizes:
         for stage in STAGES:
             console.print(report.table(record, size, threads, stage))
-    rows = [row for size in sizes for row in report.rows(record, size, threads)]
+    rows = [row for size in SIZES.values() if record.of(size=size.name) for row in report.rows(record, size, threads)]
     made = document("peers", rows, device=device(), threads=threads, seconds=record.seconds)
     written = [made.write(folder / f"peers{suffix}-rows.json")]
     if publish:

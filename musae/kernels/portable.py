@@ -22,6 +22,8 @@ from musae.kernels.transposed import transpose as transpose
 NAME = "portable"
 CHUNK = 256
 """Frames whose dense code exists at one time: 2 MB at F = 2,048, so that it stays in a core's cache."""
+BLOCK = 2**18
+"""Elements of a gradient that exist at one time in `adam_outer`: 1 MB, so that they stay in a core's cache."""
 BETAS = (0.9, 0.999)
 EPS = 1e-8
 TINY = 1e-30
@@ -108,16 +110,8 @@ def outer(t: Transposed, weights: Tensor, rows: Tensor, dtype: torch.dtype | Non
 
     `dtype`: of the result; that of the accumulator where None.
     """
-    rows = rows.to(accumulator(rows.dtype))
     count = int(t.offsets[-1])
-    sums = functional.embedding_bag(
-        t.frames[:count],
-        rows,
-        t.offsets,
-        mode="sum",
-        per_sample_weights=weights.flatten()[t.slots[:count]].to(rows.dtype),
-        include_last_offset=True,
-    )
+    sums = _bags(t.frames[:count], t.offsets, weights.flatten()[t.slots[:count]], rows)
     return sums.to(dtype or sums.dtype)
 
 
@@ -131,7 +125,7 @@ def adam(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, step:
     """One step in place, the `step`-th; see `musae.kernels.adam`."""
     grad = grad.to(param.dtype)
     if unit_norm:
-        grad = grad.addcmul(param, (param * grad).sum(1, keepdim=True), value=-1)
+        grad = grad.addcmul(param, torch.linalg.vecdot(param, grad).unsqueeze(1), value=-1)
     torch_adam(
         [param], [grad], [exp_avg], [exp_avg_sq], [], [torch.tensor(step - 1.0, device=param.device)], fused=True,
         amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=lr, weight_decay=0.0, eps=EPS, maximize=False,
@@ -151,8 +145,16 @@ def adam_outer(
     lr: float,
     unit_norm: bool,
 ) -> None:
-    """`adam` with the gradient ``outer(t, weights, rows)``."""
-    adam(param, outer(t, weights, rows, param.dtype), exp_avg, exp_avg_sq, step, lr, unit_norm)
+    """`adam` with the gradient ``outer(t, weights, rows)``; on a CPU a block of latents at a time, so that it stays in cache."""
+    size = max(1, BLOCK // max(1, param.shape[1])) if param.device.type == "cpu" else len(param)
+    weights, rows = weights.flatten()[t.slots[: int(t.offsets[-1])]], rows.to(accumulator(rows.dtype))
+    bounds = t.offsets[::size].tolist() + t.offsets[-1:].tolist()
+    for start in range(0, len(param), size):
+        block, first = slice(start, start + size), bounds[start // size]
+        entries = slice(first, bounds[start // size + 1] if start + size < len(param) else bounds[-1])
+        offsets = t.offsets[start : start + size + 1] - first
+        grad = _bags(t.frames[entries], offsets, weights[entries], rows)
+        adam(param[block], grad, exp_avg[block], exp_avg_sq[block], step, lr, unit_norm)
 
 
 def select(h: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -165,6 +167,14 @@ def select(h: Tensor, k: int) -> tuple[Tensor, Tensor]:
         exact = h[equal].sort(dim=1, descending=True, stable=True)
         values[equal], indices[equal] = exact.values[:, :k], exact.indices[:, :k]
     return values, indices.masked_fill_(values == 0, 0)
+
+
+def _bags(frames: Tensor, offsets: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
+    """For each latent, the sum over its entries of ``weight * rows[frame]``; entries are given latent after latent."""
+    rows = rows.to(accumulator(rows.dtype))
+    return functional.embedding_bag(
+        frames, rows, offsets, mode="sum", per_sample_weights=weights.to(rows.dtype), include_last_offset=True
+    )
 
 
 def pack(values: Tensor, frame: Tensor, latent: Tensor, n: int, empty: float) -> tuple[Tensor, Tensor]:

@@ -86,11 +86,11 @@ import torch
 torch.set_num_threads(1)
 from musae.bench.compile import record, subjects, traffic
 op = subjects.subjects()[sys.argv[1]]
-found = record.measure(op, 8192, 4, record.Launches(64), d=64, frames=(256, 512))
-more = record.measure(op, 8192, 4, record.Launches(64), d=64, frames=(1024, 512))
+found = record.measure(op, 8192, 4, record.Launches(64), d=64, frames=(128, 256))
+more = record.measure(op, 8192, 4, record.Launches(64), d=64, frames=(512, 256))
 out = {"errors": found["errors"] | more["errors"]}
 for name, stage in found["stages"].items():
-    ahead = traffic.project(stage, 1024, 1.0)
+    ahead = traffic.project(stage, 512, 1.0)
     now = more["stages"][name]["counts"][0]
     out[name] = {
         "distinct": [ahead.distinct, sum(a + b for l in now["launches"] for a, b, _ in l["distinct"].values())],

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from musae.bench import workloads
 from musae.bench.peers import comparison, contestants, record, report, workers
 from musae.bench.peers.contestants import Library, Setting
 from musae.bench.peers.record import Record, Sample
@@ -348,6 +349,30 @@ def test_the_size_for_a_gpu_needs_one(tmp_path):
     result = CliRunner().invoke(command, ["--size", "gpu"])
     assert isinstance(result.exception, UserError)
     assert "needs CUDA" in str(result.exception)
+
+
+def test_the_command_saves_rows_and_says_who_is_missing(toy, tmp_path, monkeypatch):
+    peers = (Library("toy", toy, {"default": Setting(), "broken": Setting({"broken": True})}),)
+    monkeypatch.setattr(contestants, "PEERS", peers)
+    monkeypatch.setattr(report, "PEERS", peers)
+    own = musae_portable()
+    monkeypatch.setattr(contestants, "musae", lambda device: own)
+    monkeypatch.setattr(workers, "peers_python", lambda folder: Path(sys.executable))
+    monkeypatch.setitem(workloads.SIZES, "small", dataclasses.replace(TINY, name="small"))
+    monkeypatch.setenv("MUSAE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    first = CliRunner().invoke(command, ["--size", "small", "--rounds", "1"])
+    assert first.exit_code == 1, first.output
+    assert "left out: toy (broken): cannot setup here: RuntimeError: it is" in first.stderr
+    assert "musae: portable" in first.stdout
+    again = CliRunner().invoke(command, ["--size", "small", "--rounds", "2", "--publish"])
+    assert again.exit_code == 1
+    (published,) = (tmp_path / "results" / "bench" / "peers").iterdir()
+    rows = read(published)
+    assert rows == read(tmp_path / "runs" / "bench" / "peers-rows.json")
+    assert rows.bench == "peers"
+    (speed,) = rows.find(subject="musae", metric="tokens_per_s", stage="train")
+    assert speed.rounds == 2
 
 
 @pytest.mark.slow

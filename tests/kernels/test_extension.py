@@ -1,10 +1,11 @@
-"""The compiled CPU path: what its screen certifies and what it reruns, its sums and updates, and how it is built or done without."""
+"""The compiled CPU path: what its screen certifies and reruns, its sums and updates, and how it is built or done without."""
 
+import itertools
 import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -74,12 +75,57 @@ def test_real_values_are_within_the_stated_bound(shape: tuple[int, int, int, int
     values, indices = path.topk(x, W, b, k)
     h = torch.relu(x.double() @ W.double().T + b.double())
     rows = torch.arange(n).unsqueeze(1)
-    bound = (d / 64 + 10) * 2.0**-24 * (x.double().norm(dim=1, keepdim=True) * W.double().norm(dim=1)[indices] + b.double().abs()[indices])
+    lengths = x.double().norm(dim=1, keepdim=True) * W.double().norm(dim=1)[indices]
+    bound = (d / 64 + 10) * 2.0**-24 * (lengths + b.double().abs()[indices])
     full = values > 0
     assert bool(((values.double() - h[rows, indices]).abs() <= bound)[full].all())
     assert bool((h[rows, indices] >= h.sort(dim=1, descending=True).values[:, k - 1 : k] - 2 * bound)[full].all())
     assert torch.equal(full.sum(1), (h > 0).sum(1).clamp_max(k))
     assert not indices[~full].any()
+
+
+KINDS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "normal": lambda x, W: (x, W),
+    "heavy tails": lambda x, W: (x**5, W**3),
+    "near each other": lambda x, W: (x, W[:1] + 1e-3 * W),
+    "planted": lambda x, W: (3 * W[torch.arange(len(x)) % len(W)] + 0.3 * x, W),
+    "of many scales": lambda x, W: (x * torch.exp(3 * x[:, :1]), W * torch.exp(3 * W[:, :1])),
+    "sparse": lambda x, W: (x * (x > 1.2), W * (W > 1.2)),
+    "of low rank": lambda x, W: (x[:, :1] * x[:1], W),
+}
+
+
+@compiled
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_screens_change_no_bit(kind: str) -> None:
+    """Screened in a batch or computed exactly, a few at a time: the same, whatever the data look like."""
+    settled = 0
+    for seed, (n, d, width, k) in enumerate(itertools.product((23, 70), (33, 64, 130), (100, 3000), (1, 40, 90))):
+        x, W = KINDS[kind](normal(n, d, seed=seed), normal(width, d, seed=seed + 1000))
+        b = normal(width, seed=seed) * (seed % 3)
+        values, indices, _, passes = path.screened(x, W, b, k)
+        settled += passes[0] + passes[1]
+        for few in torch.arange(n).split(15):
+            exactly = path.screened(x[few], W, b, k)
+            assert exactly[3] == [0, 0, len(few)]
+            assert torch.equal(values[few], exactly[0]), (n, d, width, k)
+            assert torch.equal(indices[few], exactly[1]), (n, d, width, k)
+    assert settled
+
+
+@compiled
+def test_a_full_frame_leaves_its_neighbour_alone() -> None:
+    """Frames with far more candidates than fit, of which all but a few are kept to the end, between others."""
+    generator = torch.Generator().manual_seed(21)
+    n, d, width, k = 23, 33, 3000, 129
+    x, W, _ = (torch.randn(*shape, generator=generator) for shape in ((n, d), (width, d), (width,)))
+    x, W = (t * (torch.rand(t.shape, generator=generator) < 0.1) for t in (x, W))
+    values, indices, _, passes = path.screened(x, W, torch.zeros(width), k)
+    assert passes[2], "no frame has too many candidates"
+    for few in torch.arange(n).split(15):
+        exactly = path.screened(x[few], W, torch.zeros(width), k)
+        assert torch.equal(values[few], exactly[0])
+        assert torch.equal(indices[few], exactly[1])
 
 
 @compiled
@@ -165,8 +211,11 @@ def test_extreme_scales_are_screened_right(power: int) -> None:
     assert torch.equal(indices, want[1])
 
 
+SUMS = [(1, 1, 1, 1), (30, 5, 50, 37), (90, 7, 40, 256), (20, 12, 64, 600), (0, 3, 9, 8)]
+
+
 @compiled
-@pytest.mark.parametrize(("n", "s", "width", "d"), [(1, 1, 1, 1), (30, 5, 50, 37), (90, 7, 40, 256), (20, 12, 64, 600), (0, 3, 9, 8)])
+@pytest.mark.parametrize(("n", "s", "width", "d"), SUMS)
 def test_sums_equal_float64(n: int, s: int, width: int, d: int, two_threads: None) -> None:
     generator = torch.Generator().manual_seed(0)
     indices = torch.randint(width, (n, s), generator=generator)
@@ -199,8 +248,8 @@ def test_sums_do_not_depend_on_the_number_of_threads(two_threads: None) -> None:
         by_latent = path.transpose(indices, weights, 90)
         param, m, v = rows.clone(), torch.zeros_like(rows), torch.zeros_like(rows)
         path.adam_outer(param, by_latent, weights, frames, m, v, 3, 1e-2, True)
-        sums = path.gather_sum(weights, indices, rows), path.gather_dot(frames, indices, rows), path.outer(by_latent, weights, frames)
-        return [param, m, v, *sums]
+        sums = [path.gather_sum(weights, indices, rows), path.gather_dot(frames, indices, rows)]
+        return [param, m, v, *sums, path.outer(by_latent, weights, frames)]
 
     both = everything()
     torch.set_num_threads(1)
@@ -262,14 +311,16 @@ def test_other_dtypes_and_layouts_are_computed_too() -> None:
     x, W, b = normal(64, 20).T, normal(64, 48).T, normal(48)
     for got, want in zip(path.topk(x, W, b, 4), path.topk(x.contiguous(), W.contiguous(), b, 4), strict=True):
         assert torch.equal(got, want)
-    for got, want in zip(path.topk(*(t.bfloat16() for t in (x, W, b)), 4), portable.topk(*(t.bfloat16() for t in (x, W, b)), 4), strict=True):
+    half = [t.bfloat16() for t in (x, W, b)]
+    for got, want in zip(path.topk(*half, 4), portable.topk(*half, 4), strict=True):
         assert torch.equal(got, want)
 
 
 def program(folder: Path, text: str) -> Path:
     """A stand-in for a compiler: it says its version, or does what `text` says with its output path in $out."""
     script = folder / "compiler"
-    script.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "stand-in 1.0" && exit\nwhile [ "$1" != -o ]; do shift; done\nout=$2\n{text}\n')
+    arguments = '[ "$1" = --version ] && echo "stand-in 1.0" && exit\nwhile [ "$1" != -o ]; do shift; done\nout=$2'
+    script.write_text(f"#!/bin/sh\n{arguments}\n{text}\n")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return script
 
@@ -288,7 +339,7 @@ def amd64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_cpu_that_lacks_instructions_is_told_which(amd64: Path) -> None:
     amd64.write_text("flags\t\t: fpu avx512f avx512bw avx512dq avx512vl\n")
-    with pytest.raises(extension.Unavailable, match="no .*avx512_bf16"):
+    with pytest.raises(extension.Unavailable, match=r"no .*avx512_bf16"):
         extension._built()
 
 
@@ -304,7 +355,8 @@ def test_a_failed_compilation_is_logged(amd64: Path, tmp_path: Path, monkeypatch
 def test_processes_that_build_at_the_same_time_share_one_library(
     amd64: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CXX", str(program(tmp_path, "printf half > $out; sleep 0.2; printf library > $out; echo >> " + str(tmp_path / "runs"))))
+    slowly = f"printf half > $out; sleep 0.2; printf library > $out; echo >> {tmp_path / 'runs'}"
+    monkeypatch.setenv("CXX", str(program(tmp_path, slowly)))
     found: list[str] = []
 
     def build() -> None:

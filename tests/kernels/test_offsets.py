@@ -197,6 +197,16 @@ def screen_of_far_latents() -> None:
     assert (found.counts[-1, -1], found.values[-1, -1, 0]) == (1, 6.0)
 
 
+def screen_into_far_slots() -> None:
+    """So many frames that 31 of the 32 splits of the latents have more than 2^31 of them together."""
+    n, width = 3 * 2**25 + 1, 32 * 128
+    x, W_enc = virtual(n, 4), torch.zeros(width, 4)
+    x[-1, -1], W_enc[-1, -1] = 2.0, 3.0
+    with mock.patch.object(gpu("screen"), "split_count", return_value=32):
+        found = gpu("screen").entries(x, W_enc, torch.zeros(width), k=1, cap=128)
+    assert (found.counts[-1, -1], found.values[-1, -1, 0]) == (1, 6.0)
+
+
 def screened(n: int, splits: int, cap: int) -> Any:
     """Entries of n frames: the last frame has one of value 7 in the last split."""
     counts, floors = (torch.zeros(splits, n, dtype=dtype) for dtype in (torch.int32, torch.float32))
@@ -253,6 +263,7 @@ CASES: dict[str, Callable[[], None]] = {
     "transpose": keys_of_far_slots,
     "topk, frames": screen_of_far_frames,
     "topk, latents": screen_of_far_latents,
+    "topk, splits": screen_into_far_slots,
     "topk, entries": merge_of_far_entries,
     "topk, slots": merge_into_far_slots,
     "batch_topk": cut_of_far_entries,

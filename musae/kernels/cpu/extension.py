@@ -1,9 +1,9 @@
 """The compiled kernels: built on first use by the machine's C++ compiler, kept in musae's cache, loaded with ctypes.
 
-The sources beside this file need a 64-bit x86 Linux machine with AVX-512 and its BF16 instructions, and a compiler (``$CXX``, c++,
-g++ or clang++). Building takes seconds and is said on stderr; a machine that lacks something is told so once, and everything is
-computed by PyTorch instead. Nothing happens at import. The library's name is a hash of sources, compiler, flags and CPU flags, and it
-is renamed into place, so processes may build at the same time.
+The sources beside this file need 64-bit x86 Linux, a CPU with AVX-512 and its BF16 instructions, and a compiler (``$CXX``, c++,
+g++ or clang++). Building takes seconds and is said on stderr. A machine that lacks something says so once, and PyTorch computes
+instead. Nothing happens at import. The library is named after a hash of sources, compiler, flags and CPU flags, and renamed into
+place, so that processes may build it at the same time.
 """
 
 from __future__ import annotations

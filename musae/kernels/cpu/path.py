@@ -35,8 +35,11 @@ def topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tenso
 
 
 def screened(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, list[int]]:
-    """`topk` of float32 tensors; which frames have no result, since they or the weights are not finite (bool ``[n]``); and how many
-    were settled by the screen in bytes, by that in bfloat16, and by the exact pass."""
+    """`topk` of float32 tensors, and how it went.
+
+    Returns values and indices ``[n, k]``; which frames have none, as they or the weights are not finite (bool ``[n]``); and how
+    many frames were settled after the screen in bytes, after that in bfloat16, and by the exact pass.
+    """
     (n, d), width = x.shape, len(W_enc)
     x, W_enc, b_enc = x.contiguous(), W_enc.contiguous(), b_enc.contiguous()
     values, indices = torch.empty(n, k), torch.empty(n, k, dtype=torch.int64)

@@ -25,8 +25,17 @@ DIGITS = ((24, 7), (16, 8), (8, 8), (0, 8))
 
 @triton.jit
 def histogram(
-    values, counts, known, bins, rows,
-    SHIFT: tl.constexpr, WIDTH: tl.constexpr, BINS: tl.constexpr, CAP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    values,
+    counts,
+    known,
+    bins,
+    rows,
+    SHIFT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BINS: tl.constexpr,
+    CAP: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     slot = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
@@ -44,14 +53,15 @@ def tally(values, counts, cut, above, equal, n, S, CAP: tl.constexpr, ROWS: tl.c
     limit = tl.load(cut)
     more = tl.zeros([ROWS], tl.int32)
     same = tl.zeros([ROWS], tl.int32)
-    for s in range(0, S):
-        own = s.to(tl.int64) * n + row
+    own = row
+    for _ in range(S):
         held = tl.minimum(tl.load(counts + own, mask=row < n, other=0), CAP)[:, None]
         for start in range(0, CAP, COLUMNS):
             slot = start + tl.arange(0, COLUMNS)[None, :]
             bits = ordered(tl.load(values + own[:, None] * CAP + slot, mask=slot // 4 * 4 < held, other=0.0))
             more += tl.sum(((slot < held) & (bits > limit)).to(tl.int32), 1)
             same += tl.sum(((slot < held) & (bits == limit)).to(tl.int32), 1)
+        own += n
     tl.store(above + row, more, mask=row < n)
     tl.store(equal + row, same, mask=row < n)
 
@@ -59,8 +69,8 @@ def tally(values, counts, cut, above, equal, n, S, CAP: tl.constexpr, ROWS: tl.c
 def keep(parts: list[tuple[Tensor, Entries]], n: int, budget: int) -> Tensor:
     """``[n]`` int32: how many of its largest entries each frame keeps, so that `budget` are kept in all.
 
-    `parts` are disjoint sets of frames and their entries; entries are positive, and at least `budget` of them in all. Lies on the device
-    throughout: nothing waits for it.
+    `parts` are disjoint sets of frames and their entries; entries are positive, and at least `budget` of them in all. All of this
+    stays on the device: nothing waits for it.
     """
     device = parts[0][0].device
     known = torch.zeros(1, dtype=torch.int32, device=device)

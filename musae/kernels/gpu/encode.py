@@ -2,10 +2,8 @@
 
 Shapes and order as in `musae.kernels.portable`. x may be float32, bfloat16 or float16; W_enc is taken in x's dtype, products are
 summed in float32, and values are float32. Every result is exact for the pre-activations that the screen computes: where its guess
-at a threshold or its slots turn out not to have been enough, the frames concerned are done again with enough. In the usual case one
-number is waited for in `topk`, two in `batch_topk` and `jumprelu`.
-
-Bytes at d=2048, F=32768, n=8192, bfloat16: x and W_enc are read once; a frame and split touches about 70 slots of 6 bytes.
+at a threshold or its slots turn out not to have been enough, the frames concerned are done again with enough. In the usual case
+`topk` waits for the device once, `jumprelu` twice and `batch_topk` a few times.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from musae.kernels.gpu.screen import BLOCK_M, BLOCK_N, BUDGET, MOST_SPLITS, SPLI
 SAMPLE_FRAMES = 512
 """Frames, at most, of the sample from which BatchTopK's threshold and JumpReLU's number of slots are guessed."""
 SAMPLE_LATENTS = 2048
-"""Latents of that sample. With 512 x 2048 entries and k/F of 1/1000, about 1,000 lie above the cut: a guess within some per cent."""
+"""Latents of that sample. Of 512 x 2048 entries about 1,000 lie above the cut if k/F is 1/1000: a guess within some per cent."""
 
 
 def topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -40,7 +38,7 @@ def topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tenso
 
 
 def jumprelu(x: Tensor, W_enc: Tensor, b_enc: Tensor, threshold: Tensor, half_band: float) -> tuple[Tensor, Tensor]:
-    """All entries above ``threshold [F] - half_band``: pre-activations and indices ``[n, s]``, falling; empty slots are -inf, 0."""
+    """All entries above ``threshold [F] - half_band``: values before it and indices ``[n, s]``, falling; empty slots -inf, 0."""
     x, W_enc = aligned(x, W_enc)
     if x.shape[0] == 0:
         return _codes(x, 1, -math.inf)
@@ -64,7 +62,7 @@ def jumprelu(x: Tensor, W_enc: Tensor, b_enc: Tensor, threshold: Tensor, half_ba
 
 
 def batch_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The n k largest positive entries of the batch: values and indices ``[n, s]``, each frame as in `topk`, of equal ones the first."""
+    """The n k largest positive entries of the batch, of equal ones the first: ``[n, s]``, each frame as in `topk`."""
     x, W_enc = aligned(x, W_enc)
     n, width = x.shape[0], W_enc.shape[0]
     if n == 0:
@@ -89,7 +87,7 @@ def batch_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor,
 
 
 def _above(x: Tensor, W_enc: Tensor, b_enc: Tensor, shared: Tensor, cap: int) -> list[tuple[Tensor, Entries]]:
-    """All entries above ``shared [1]``, in parts: frames and their entries. A frame in a later part has none in an earlier one."""
+    """All entries above ``shared [1]``, in parts: frames and their entries. One of two parts has all its entries in the last."""
     parts = []
     everyone = torch.arange(x.shape[0], device=x.device)
     for rows in _chunks(x.shape[0], 6 * MOST_SPLITS * cap):
@@ -116,7 +114,7 @@ def _sample(x: Tensor, W_enc: Tensor, b_enc: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _slots(above: Tensor, x: Tensor, W_enc: Tensor) -> int:
-    """Slots a frame and split that will probably do where these entries of the sample are above the threshold; waits for a number."""
+    """Slots a frame and split that probably do if these entries of the sample are above the threshold; waits for the device."""
     tiles = -(-W_enc.shape[0] // BLOCK_N)
     splits = split_count(x.shape[0], tiles, x.device)
     mean = float(above.float().mean(1).amax()) * W_enc.shape[0] / splits
@@ -130,7 +128,7 @@ def _chunks(n: int, size: int) -> list[slice]:
 
 
 def _pieces(frames: Tensor, size: int) -> tuple[Tensor, ...]:
-    return frames.split(_most_frames(size)) if frames.numel() else ()
+    return torch.split(frames, _most_frames(size)) if frames.numel() else ()
 
 
 def _most_frames(size: int) -> int:

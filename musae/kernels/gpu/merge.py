@@ -1,7 +1,7 @@
 """From screened entries to codes: each frame's entries by falling value, of equal values the lower latent first.
 
-An entry becomes one int64 key, bits of the value that compare like the value in the high half, the latent counted backwards in the
-low half: sorting keys gives that order, whatever slots the entries came from. -0 counts as 0, and NaN as the largest value.
+An entry becomes one int64 key, bits of the value that compare like the value in the high half, the latent counted backwards in
+the low half: sorting keys gives that order, whatever slots the entries came from. -0 counts as 0, and NaN as the largest value.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from musae.kernels.gpu.launch import launch
 from musae.kernels.gpu.screen import BLOCK_N, Entries
 
 LONGEST = 4096
-"""Slots of a frame that one program sorts; longer ones are sorted by torch.sort."""
+"""Slots that one program sorts, 16 keys a thread; a frame with more is sorted by torch.sort."""
 CHUNK = 1 << 22
 """Keys that torch.sort is given at a time: 32 MB."""
 LOWEST = -(1 << 63)
@@ -32,11 +32,9 @@ def ordered(value):
 
 @triton.jit
 def _merge_runs(cube, run: tl.constexpr, last: tl.constexpr, DIMS: tl.constexpr):
-    """Sort runs of 2^run keys that rise and then fall, or the reverse: every other one rising, or all falling if they are the last."""
-    if last:
-        flip = tl.full([1] * DIMS, 1, tl.int32)
-    else:
-        flip = tl.reshape(tl.arange(0, 2), [1] * (DIMS - run - 1) + [2] + [1] * run)
+    """Sort runs of 2^run keys that rise then fall, or fall then rise: every other one rising, or all falling in the last step."""
+    SHAPE: tl.constexpr = [1] * DIMS if last else [1] * (DIMS - run - 1) + [2] + [1] * run
+    flip = tl.full(SHAPE, 1, tl.int32) if last else tl.reshape(tl.arange(0, 2), SHAPE)
     for step in tl.static_range(run):
         partner = tl.sum(cube, DIMS - run + step, keep_dims=True) - cube  # of a pair: exact in integers that wrap
         right = tl.reshape(tl.arange(0, 2), [1] * (DIMS - run + step) + [2] + [1] * (run - 1 - step))
@@ -60,9 +58,29 @@ def falling(keys, ROWS: tl.constexpr, DIMS: tl.constexpr, LENGTH: tl.constexpr, 
 
 @triton.jit
 def merge(
-    values, places, counts, floors, limits, out_values, out_indices, flags, n, F, T, S, k, empty,
-    CAP: tl.constexpr, SPLITS: tl.constexpr, BLOCK_N: tl.constexpr, ROWS: tl.constexpr,
-    DIMS: tl.constexpr, LENGTH: tl.constexpr, K: tl.constexpr, LIMITED: tl.constexpr, CHECKED: tl.constexpr,
+    values,
+    places,
+    counts,
+    floors,
+    limits,
+    out_values,
+    out_indices,
+    flags,
+    n,
+    F,
+    T,
+    S,
+    k,
+    empty,
+    CAP: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    ROWS: tl.constexpr,
+    DIMS: tl.constexpr,
+    LENGTH: tl.constexpr,
+    K: tl.constexpr,
+    LIMITED: tl.constexpr,
+    CHECKED: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     split = tl.arange(0, SPLITS)
@@ -97,7 +115,7 @@ def merge(
 
 
 def order(found: Entries, k: int, empty: float, limits: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """The first k of each frame's entries: values and indices ``[n, k]``; and ``flags [n]`` int32, not 0 where a learned threshold failed.
+    """The first k of each frame's entries: values, indices ``[n, k]``; ``flags [n]`` int32, 1 where a learned threshold failed.
 
     Empty slots are `empty` and index 0. With ``limits [n]`` int32, a frame's entries from that number on are dropped.
     """
@@ -110,10 +128,10 @@ def order(found: Entries, k: int, empty: float, limits: Tensor | None = None) ->
     flags = torch.zeros(n, dtype=torch.int32, device=found.values.device)
     launch(
         merge,
-        (triton.cdiv(n, rows := max(1, 1024 // length)),),
+        (triton.cdiv(n, rows := LONGEST // length),),
         *(found.values, found.places, found.counts, found.floors, found.counts if limits is None else limits),
         *(values, indices, flags, n, found.width, found.tiles, splits, k, empty),
-        num_warps=4 if rows * length <= 1024 else 8,
+        num_warps=8,
         CAP=cap,
         SPLITS=int(triton.next_power_of_2(splits)),
         BLOCK_N=BLOCK_N,
@@ -143,7 +161,9 @@ def _order_long(found: Entries, k: int, empty: float, limits: Tensor | None) -> 
         bits = torch.where(value.isnan(), 0x7FC00000, value.contiguous().view(torch.int32).long())
         bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
         real = (slot < found.counts[:, rows, None]) & (latent < found.width)
-        keys = torch.where(real, (bits << 32) | (0x7FFFFFFF - latent), LOWEST).transpose(0, 1).flatten(1).sort(1, True).values[:, :k]
+        keys = (
+            torch.where(real, (bits << 32) | (0x7FFFFFFF - latent), LOWEST).transpose(0, 1).flatten(1).sort(1, True).values[:, :k]
+        )
         filled = keys != LOWEST
         if limits is not None:
             filled &= torch.arange(keys.shape[1], device=device) < limits[rows, None]

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from musae.kernels.gpu.adam import adam as adam
 from musae.kernels.gpu.adam import adam_outer as adam_outer
+from musae.kernels.gpu.encode import batch_topk as batch_topk
+from musae.kernels.gpu.encode import jumprelu as jumprelu
+from musae.kernels.gpu.encode import topk as topk
 from musae.kernels.gpu.rows import gather_dot as gather_dot
 from musae.kernels.gpu.rows import gather_sum as gather_sum
 from musae.kernels.gpu.transpose import outer as outer
 from musae.kernels.gpu.transpose import total as total
 from musae.kernels.gpu.transpose import transpose as transpose
-
-try:
-    from musae.kernels.gpu.encode import topk as topk
-except ImportError:
-    from musae.kernels.portable import topk as topk
-try:
-    from musae.kernels.gpu.encode import batch_topk as batch_topk
-except ImportError:
-    from musae.kernels.portable import batch_topk as batch_topk
-try:
-    from musae.kernels.gpu.encode import jumprelu as jumprelu
-except ImportError:
-    from musae.kernels.portable import jumprelu as jumprelu
 
 NAME = "triton"

@@ -1,19 +1,20 @@
 """The screen: ``x W_enc^T + b_enc`` on tensor cores, of which only the entries above a threshold are ever written.
 
-A program owns `BLOCK_M` frames and one of S *splits* of the latents, and walks through its split tile by tile: tiles s, s + S, s + 2 S, ...
-Tile t of all T holds the latents t, t + T, t + 2 T, ...: neighbours in a dictionary are often related, and a tile should be a fair
-sample. What survives a tile is appended to the frame's slots in ``values, places [S, n, CAP]``, which no other program touches; the
+A program owns `BLOCK_M` frames and one of S *splits* of the latents; it walks through the tiles s, s + S, s + 2 S, ... Tile t of
+all T holds the latents t, t + T, t + 2 T, ...: neighbours in a dictionary are often related, and a tile should be a fair sample.
+What survives a tile is appended to the frame's slots in ``values, places [S, n, CAP]``, which no other program touches; the
 program counts them in registers. So there are no atomics, and two runs agree bit for bit. `places` is the latent's place in its
 split, in 16 bits: place p of split s is latent ``(p % BLOCK_N) T + (p // BLOCK_N) S + s``.
 
-The threshold is given, one for all (``SHARED``) or one for each latent (``PER_LATENT``), or it is learned on the way (``LEARNED``), so
-that neither x nor W_enc has to be read a second time to estimate it. It starts at 0, ReLU's floor. Whenever a program has seen
-N = BLOCK_N, 2 BLOCK_N, 4 BLOCK_N, ... latents of its split, it raises each frame's floor to about the r-th largest value among them,
-and drops the entries below: all that are above the old floor are at hand. Why so few are missed, whatever the values'
-distribution is: of the k largest of F, N latents in no particular order hold a hypergeometric number of mean m = N k / F, and the floor passes the
-k-th largest only where that number is at least r. With r = m + 4.5 sqrt(m) + 3.5 this happens less than once in a million
-times a step (exact tails, k from 32 to 100, F from 4,096 to 65,536), less than once in 80,000 frames in all for S <= 8. The exactness of a result does not rest on it:
-`floors [S, n]` and `counts [S, n]` tell whether all that is needed is there, and frames for which it is not are done again.
+The threshold is given, one for all (`SHARED`) or one for each latent (`PER_LATENT`), or it is learned on the way (`LEARNED`), so
+that neither x nor W_enc is read a second time to estimate it. It starts at 0, ReLU's floor. Whenever a program has seen
+N = BLOCK_N, 2 BLOCK_N, 4 BLOCK_N, ... latents of its split, it raises each frame's floor to about the r-th largest value among
+them, and drops the entries below: all that lie above the old floor are at hand. Whatever the distribution of the values is, N
+latents in no particular order hold a hypergeometric number of the frame's k largest, of mean m = N k / F, and the floor passes
+the k-th largest only where that number is at least r. With r = m + 4.5 sqrt(m) + 3.5 this is rarer than one in a million a step
+(exact tails for k from 32 to 100 and F from 4,096 to 65,536), and than one in 80,000 frames over all steps and 8 splits. The
+result does not rest on it: ``floors [S, n]`` and ``counts [S, n]`` tell whether all that is needed is there, and a frame for
+which it is not is done again.
 
 An entry that is NaN counts as above any shared or learned threshold, so that it reaches the result instead of vanishing.
 """
@@ -35,13 +36,13 @@ from musae.kernels.gpu.launch import INTERPRET, launch
 BLOCK_M = 128
 """Frames of a program."""
 BLOCK_N = 128
-"""Latents of a tile. 128 x 128 with 8 warps compiles to 215 (sm_80), 215 (sm_90) and 232 (sm_100) registers at bfloat16, d = 2048,
+"""Latents of a tile. 128 x 128 with 8 warps compiles to 213 (sm_80), 212 (sm_90), 234 (sm_100) registers at bfloat16, d = 2048,
 and no spills; 128 x 256 spills 88 to 128 bytes. Compiled, not run: no choice in this file was timed on a device."""
 BLOCK_K = {2: 64, 4: 32}
 """Columns of x and W_enc in flight at a time, by bytes of an element: 128 bytes a row, a cache line."""
 SPLITS = 4
-"""Least number of splits where the latents fill as many: with 4, the frames that are in flight at one time on 132 multiprocessors
-are 33 blocks, whose x (17 MB at d = 2048, bfloat16) stays in an L2 cache of 40 MB and more."""
+"""Least number of splits where the latents fill as many. With 4, the frames in flight at one time on 132 multiprocessors are 33
+blocks, whose x (17 MB at d = 2048, bfloat16) stays in an L2 cache of 40 MB and more."""
 MOST_SPLITS = 32
 """Largest number of splits: more would make the merge longer than 4,096 slots."""
 PLACES = 1 << 16
@@ -94,18 +95,15 @@ def _append(entries, entry_places, above, count, values, places, base, CAP: tl.c
 
 @triton.jit
 def _filter(pre, floor, edges, count, values, places, base, first, CAP: tl.constexpr, PER_LATENT: tl.constexpr):
-    """Append what lies above its floor in ``pre [M, N]``, whose column c is place `first` + c; in halves until they fit the registers."""
+    """Append what lies above its floor in ``pre [M, N]``, whose column c is place `first` + c; in halves that fit registers."""
     N: tl.constexpr = pre.shape[1]
     if N > 32:
         left, right = tl.split(tl.permute(tl.reshape(pre, (pre.shape[0], 2, N // 2)), (0, 2, 1)))
         count = _filter(left, floor, edges, count, values, places, base, first, CAP, PER_LATENT)
         return _filter(right, floor, edges + N // 2, count, values, places, base, first + N // 2, CAP, PER_LATENT)
-    else:
+    else:  # noqa: RET505 (a compile-time choice)
         column = tl.arange(0, N)[None, :]
-        if PER_LATENT:
-            above = pre > tl.load(edges + column)
-        else:
-            above = (pre <= floor[:, None]) == 0
+        above = pre > tl.load(edges + column) if PER_LATENT else (pre <= floor[:, None]) == 0
         return _append(pre, first + column, above, count, values, places, base, CAP)
 
 
@@ -115,19 +113,23 @@ def _rise(values, places, base, floor, count, rank, CAP: tl.constexpr):
     tl.debug_barrier()
     held = tl.where(count <= CAP, count, 0)
     most = tl.max(held, 0)
-    high = floor
+    low = floor.to(tl.int32, bitcast=True)  # bits of positive floats: halving them finds outliers' scale and ours alike
+    high = low
     for first in tl.range(0, most, 32, num_stages=1):
         slot = first + tl.arange(0, 32)[None, :]
         v = tl.load(values + (base[:, None] + slot), mask=slot // 8 * 8 < held[:, None], other=0.0)
-        high = tl.maximum(high, tl.max(tl.where(slot < held[:, None], v, 0.0), 1))
-    for _ in tl.range(0, 12, num_stages=1):
-        middle = 0.5 * (floor + high)
+        v = tl.where((slot < held[:, None]) & (v > 0), v, 0.0)
+        high = tl.maximum(high, tl.max(v.to(tl.int32, bitcast=True), 1))
+    for _ in tl.range(0, 15, num_stages=1):
+        middle = low + (high - low) // 2
+        limit = middle.to(tl.float32, bitcast=True)[:, None]
         over = tl.zeros(count.shape, tl.int32)
         for first in tl.range(0, most, 32, num_stages=1):
             slot = first + tl.arange(0, 32)[None, :]
             v = tl.load(values + (base[:, None] + slot), mask=slot // 8 * 8 < held[:, None], other=0.0)
-            over += tl.sum(((v > middle[:, None]) & (slot < held[:, None])).to(tl.int32), 1)
-        floor, high = tl.where(over >= rank, middle, floor), tl.where(over >= rank, high, middle)
+            over += tl.sum(((v > limit) & (slot < held[:, None])).to(tl.int32), 1)
+        low, high = tl.where(over >= rank, middle, low), tl.where(over >= rank, high, middle)
+    floor = low.to(tl.float32, bitcast=True)
     kept = tl.zeros(count.shape, tl.int32)
     for first in tl.range(0, most, 32, num_stages=1):
         slot = first + tl.arange(0, 32)[None, :]
@@ -142,9 +144,27 @@ def _rise(values, places, base, floor, count, rank, CAP: tl.constexpr):
 
 @triton.jit
 def screen(
-    x, W_enc, b_enc, edges, values, places, counts, floors, n, F, T, S, share,
-    D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, CAP: tl.constexpr,
-    RAGGED: tl.constexpr, THRESHOLD: tl.constexpr, WIDEN: tl.constexpr,
+    x,
+    W_enc,
+    b_enc,
+    edges,
+    values,
+    places,
+    counts,
+    floors,
+    n,
+    F,
+    T,
+    S,
+    share,
+    D: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    CAP: tl.constexpr,
+    RAGGED: tl.constexpr,
+    THRESHOLD: tl.constexpr,
+    WIDEN: tl.constexpr,
 ):
     s = tl.program_id(0) % S
     start_row = (tl.program_id(0) // S).to(tl.int64) * BLOCK_M
@@ -185,7 +205,7 @@ def screen(
             pre += tl.load(b_enc + t * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]
             count = _filter(pre, floor, edges + t * BLOCK_N, count, values, places, base, j * BLOCK_N, CAP, THRESHOLD == 1)
         done = until
-        if THRESHOLD == 2:
+        if THRESHOLD == 2:  # noqa: SIM102 (a constant)
             if done < tiles:
                 m = done * BLOCK_N * share
                 rank = tl.ceil(m + 4.5 * tl.sqrt(m) + 3.5).to(tl.int32)
@@ -197,12 +217,19 @@ def screen(
 
 
 def entries(
-    x: Tensor, W_enc: Tensor, b_enc: Tensor, *, k: int = 0, shared: Tensor | None = None, edges: Tensor | None = None, cap: int = 0
+    x: Tensor,
+    W_enc: Tensor,
+    b_enc: Tensor,
+    *,
+    k: int = 0,
+    shared: Tensor | None = None,
+    edges: Tensor | None = None,
+    cap: int = 0,
 ) -> Entries:
     """The entries of ``x W_enc^T + b_enc`` above a threshold; x and W_enc as `aligned` returns them, n >= 1.
 
-    The threshold is learned for the `k` largest of each frame, or it is ``shared [1]``, or ``edges [F]``, one for each latent. `cap` is
-    the number of slots a frame and split: a power of two; as many as will probably do for `k` if 0.
+    The threshold is learned for the `k` largest of each frame, or is ``shared [1]`` >= 0, or ``edges [F]``, one for each latent.
+    `cap` is the number of slots a frame and split, a power of two; with 0, as many as will probably do for `k`.
     """
     n, d = x.shape
     width = W_enc.shape[0]
@@ -243,28 +270,29 @@ def aligned(x: Tensor, W_enc: Tensor) -> tuple[Tensor, Tensor]:
 
 def split_count(n: int, tiles: int, device: torch.device) -> int:
     """Splits of the latents: the fewest, from `SPLITS` on, with which the last wave of programs is nearly full."""
-    needed = triton.cdiv(tiles * BLOCK_N, PLACES)
-    blocks, processors = triton.cdiv(n, BLOCK_M), _processors(device)
+    needed = -(-tiles * BLOCK_N // PLACES)
+    blocks, processors = -(-n // BLOCK_M), _processors(device)
     choices = range(max(1, needed, min(SPLITS, tiles)), max(needed, min(MOST_SPLITS, tiles)) + 1)
 
     def idle(splits: int) -> float:
-        return 1 - blocks * splits / (triton.cdiv(blocks * splits, processors) * processors)
+        programs = blocks * splits
+        return 1 - programs / (-(-programs // processors) * processors)
 
     return next((splits for splits in choices if idle(splits) < 0.15), min(choices, key=idle))
 
 
 def capacity(k: int, width: int, tiles: int, splits: int) -> int:
-    """Slots a frame and split that a learned threshold will hardly ever exceed: it admits about r entries after it was raised to rank r."""
-    share = triton.cdiv(tiles, splits)
-    seen = BLOCK_N << max(0, (share - 1).bit_length() - 1)
+    """Slots a frame and split that a learned threshold hardly ever exceeds: raised to rank r, it admits about r more."""
+    seen = BLOCK_N << max(0, (-(-tiles // splits) - 1).bit_length() - 1)
     mean = seen * k / width
     rank = math.ceil(mean + 4.5 * math.sqrt(mean) + 3.5)
-    return min(triton.next_power_of_2(max(BLOCK_N, math.ceil(2 * rank + 6 * math.sqrt(2 * rank)))), whole(tiles, splits))
+    likely = max(BLOCK_N, math.ceil(2 * rank + 6 * math.sqrt(2 * rank)))
+    return min(1 << (likely - 1).bit_length(), whole(tiles, splits))
 
 
 def whole(tiles: int, splits: int) -> int:
     """Slots a frame and split that no threshold can exceed."""
-    return int(triton.next_power_of_2(triton.cdiv(tiles, splits) * BLOCK_N))
+    return BLOCK_N << (-(-tiles // splits) - 1).bit_length()
 
 
 @lru_cache
