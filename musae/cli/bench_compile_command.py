@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--width", "widths", multiple=True, type=click.IntRange(min=1024), help="Latents F; again for more.  [default: 32768 65536]"
 )
-@click.option("--k", "ks", multiple=True, type=click.IntRange(1, 512), help="Active latents; again for more.  [default: 32 100]")
+@click.option("--k", "ks", multiple=True, type=click.IntRange(16, 512), help="Active latents; again for more.  [default: 32 100]")
 @click.option("--publish", is_flag=True, help="Write the rows to results/bench/compile/ too, if every gate holds.")
 @click.option(
     "--results",

@@ -40,7 +40,9 @@ class Factors:
 
     def add(self, parameter: int, gradient: Outer) -> None:
         """Keep one contribution to the gradient of the parameter with this `id`."""
-        self._kept.setdefault(parameter, []).append(gradient)
+        # detached: weights may have a history that holds these factors, a cycle that would keep every step's memory
+        detached = Outer(gradient.transposed, gradient.weights.detach(), gradient.rows.detach())
+        self._kept.setdefault(parameter, []).append(detached)
 
     def of(self, parameter: Tensor) -> list[Outer]:
         """Contributions to the gradient of a parameter, besides its ``.grad``."""

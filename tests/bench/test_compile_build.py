@@ -10,7 +10,7 @@ pytest.importorskip("triton")
 import compile_toys
 
 from musae.bench.compile import run
-from musae.bench.compile.build import ARCHITECTURES, build
+from musae.bench.compile.build import build
 from musae.bench.compile.specialisation import Specialisation, specialise
 from musae.bench.rows import read
 
@@ -74,11 +74,12 @@ def test_a_specialisation_keeps_only_what_the_compiler_looks_at():
 def test_an_op_from_end_to_end(tmp_path, monkeypatch):
     monkeypatch.setenv("MUSAE_CACHE", str(tmp_path))
     told = []
-    outcome = run.run(["adam_outer"], ["sm_90"], [32768], [4], tmp_path / "none.json", lambda *what: told.append(what))
+    outcome = run.run(["adam_outer"], ["sm_90"], [32768], [16], tmp_path / "none.json", lambda *what: told.append(what))
     assert outcome.failures == []
     assert {kernel.name for kernel in outcome.kernels} >= {"adam_outer"}
     assert [stage.bytes.ratio for stage in outcome.stages] == pytest.approx([1.0], abs=0.05)
     assert told[-1][1] == told[-1][2]
     published = outcome.document.write(tmp_path / "rows.json")
-    assert run.gates.regressions(outcome.document.rows, read(published).rows)
-    assert len(ARCHITECTURES) == 3
+    again = run.gates.regressions(outcome.document.rows, read(published).rows)
+    assert again
+    assert all(verdict.passed for verdict in again)

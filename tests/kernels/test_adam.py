@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 import torch
 from torch.nn import functional
@@ -100,6 +103,22 @@ def test_collected_factors_are_the_gradients_of_leaves(place) -> None:
             b, _, _ = adam(p.detach().clone(), dense[name], *two, 1, 1e-2)
         assert torch.allclose(one[0], two[0], atol=1e-3), name
         assert torch.allclose(a, b, atol=1e-3), name
+
+
+def test_factors_go_with_their_step() -> None:
+    """Nothing of a step is kept alive by a cycle: memory would grow until Python looks for cycles."""
+    x, W, W_dec = torch.randn(30, 8), torch.randn(40, 8, requires_grad=True), torch.randn(40, 8, requires_grad=True)
+    gc.disable()
+    try:
+        with collect() as factors:
+            values, indices = topk_encode(x, W, torch.zeros(40), 4)
+            sparse_decode(values, indices, W_dec, torch.zeros(8)).square().sum().backward()
+        kept = weakref.ref(factors.of(W_dec)[0].weights)
+        assert kept() is not None
+        del factors, values, indices
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

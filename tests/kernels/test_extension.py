@@ -178,6 +178,50 @@ def test_frames_screened_with_others_equal_frames_alone(two_threads: None) -> No
         assert torch.equal(indices[frame : frame + 1], where)
 
 
+WIDE = {
+    "a group": (16, 64, 512, 4),
+    "odd": (61, 67, 333, 5),
+    "bytes, ragged": (250, 131, 1000, 17),
+    "few dimensions": (300, 20, 96, 3),
+    "k is 1": (40, 96, 2000, 1),
+    "many": (2400, 64, 96, 2),
+}
+
+
+@compiled
+@pytest.mark.parametrize("shape", WIDE.values(), ids=WIDE)
+def test_the_largest_of_a_batch_are_the_portable_paths_bit_for_bit(shape: tuple[int, int, int, int]) -> None:
+    """Integers: equals at the cut, which the first by position win. Then a batch whose guess at the cut must be wrong."""
+    n, d, width, k = shape
+    x, W, b = integers(n, d), integers(width, d, seed=1), integers(width, seed=2)
+    uneven = x.clone()
+    uneven[:: -(-n // path.SAMPLE)] *= 32  # the sample
+    for frames in (x, uneven, torch.zeros_like(x)):
+        for got, want in zip(path.batch_topk(frames, W, b, k), portable.batch_topk(frames, W, b, k), strict=True):
+            assert torch.equal(got, want)
+
+
+@compiled
+@pytest.mark.parametrize("shape", WIDE.values(), ids=WIDE)
+@pytest.mark.parametrize("shift", [0.0, -60.0, -1e9, 1e9])
+def test_entries_above_floors_are_the_portable_paths_bit_for_bit(shape: tuple[int, int, int, int], shift: float) -> None:
+    """Integers, floors that they hit exactly, also negative ones; every entry; none."""
+    n, d, width, _ = shape
+    x, W, b = integers(n, d), integers(width, d, seed=1), integers(width, seed=2)
+    threshold = 15 * integers(width, seed=3).abs() + 20.5 + shift
+    for got, want in zip(path.jumprelu(x, W, b, threshold, 0.5), portable.jumprelu(x, W, b, threshold, 0.5), strict=True):
+        assert torch.equal(got, want)
+
+
+@compiled
+def test_frames_with_more_entries_than_fit_join_the_others() -> None:
+    n, d, width = 40, 64, 6000
+    x, W, b = integers(n, d), integers(width, d, seed=1), torch.zeros(width)
+    x[::5] *= 16  # nearly half of the latents are above the floor there
+    for got, want in zip(path.jumprelu(x, W, b, b + 100, 0.5), portable.jumprelu(x, W, b, b + 100, 0.5), strict=True):
+        assert torch.equal(got, want)
+
+
 @compiled
 def test_frames_that_are_not_finite_are_the_portable_paths() -> None:
     x, W, b = normal(40, 64), normal(256, 64, seed=1), torch.zeros(256)

@@ -84,9 +84,8 @@ def same(got: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_topk_is_exact(shape: tuple[int, int, int, int], dtype: torch.dtype) -> None:
-    tensors = dyadic(shape, dtype)
+def test_topk_is_exact(shape: tuple[int, int, int, int]) -> None:
+    tensors = dyadic(shape, torch.bfloat16)
     same(encode.topk(*tensors, shape[3]), topk(exact(*tensors), shape[3]))
 
 
@@ -147,6 +146,7 @@ def test_usual_values_need_no_second_pass() -> None:
     assert kept.sum(0).float().mean() < 100, "thresholds did not rise"
 
 
+@pytest.mark.slow
 def test_ties_everywhere_overflow_and_are_exact() -> None:
     """One value for all latents: no threshold lies between k and the slots, and the lowest latents are to be chosen."""
     x, W_enc, b_enc = torch.ones(3, 4), torch.ones(400, 4), torch.zeros(400)
@@ -185,6 +185,7 @@ def test_batch_topk_lowers_a_guess_that_is_too_high(monkeypatch: pytest.MonkeyPa
     same(encode.batch_topk(*tensors, 9), batch_topk(exact(*tensors), 9))
 
 
+@pytest.mark.slow
 def test_jumprelu_with_more_entries_than_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encode, "_slots", lambda above, x, W_enc: 128)
     tensors = dyadic((4, 8, 600, 1), torch.float32)
@@ -200,6 +201,7 @@ def test_frames_with_more_slots_than_a_program_sorts(monkeypatch: pytest.MonkeyP
     same(encode.jumprelu(*tensors, threshold, 0.5), jumprelu(exact(*tensors), threshold.double() - 0.5))
 
 
+@pytest.mark.slow
 def test_a_frame_depends_on_itself_alone_and_runs_agree() -> None:
     x, W_enc, b_enc = dyadic((140, 33, 300, 5), torch.float32)
     x += torch.rand(x.shape, generator=torch.Generator().manual_seed(2)).to(DEVICE)

@@ -35,6 +35,7 @@ POINTER, INT, DOUBLE, FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, c
 ADAM = (INT, DOUBLE, DOUBLE, DOUBLE, DOUBLE, DOUBLE, FLAG, INT)
 SIGNATURES = {
     "topk": (*[POINTER] * 3, *[INT] * 4, *[POINTER] * 4, INT),
+    "above": (*[POINTER] * 4, *[INT] * 5, *[POINTER] * 4, INT),
     "gather_sum": (*[POINTER] * 5, *[INT] * 5),
     "gather_dot": (*[POINTER] * 4, *[INT] * 5),
     "transpose": (*[POINTER] * 2, *[INT] * 3, *[POINTER] * 3),

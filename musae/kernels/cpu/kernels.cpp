@@ -1,5 +1,6 @@
 // Entry points of musae's CPU kernels, called by path.py through ctypes: row-major float32 and int64 arrays, no ownership; a bias may be null.
 // 0: done; 1: out of memory or of another resource; 2: an index lies outside its range. Nothing throws across the border.
+#include "above.h"
 #include "adam.h"
 #include "rows.h"
 #include "topk.h"
@@ -21,6 +22,15 @@ int musae_topk(const float *x, const float *W, const float *b, int64_t n, int64_
                int64_t *indices, uint8_t *bad, int64_t *passes, int64_t threads) {
     return guarded([&] {
         topk(x, W, b, n, F, d, k, values, indices, bad, passes, threads);
+        return 0;
+    });
+}
+
+int musae_above(const float *x, const float *W, const float *b, const float *floors, int64_t n, int64_t F, int64_t d,
+                int64_t expected, int64_t room, float *values, int64_t *indices, int64_t *counts, uint8_t *unfit,
+                int64_t threads) {
+    return guarded([&] {
+        above(x, W, b, floors, n, F, d, expected, room, values, indices, counts, unfit, threads);
         return 0;
     });
 }

@@ -104,25 +104,25 @@ inline void transpose16(__m512i r[16]) {
     }
 }
 
-// The encoder's rows. Padding latents have bias -infinity.
+// The encoder's rows. Padding latents have bias -infinity; where latents have floors, those are taken off the biases.
 struct Packed {
     Level level;
     int64_t width, d, groups, panels;
     Buffer<uint32_t> weights;
-    Buffer<float> norm, error, bias;  // |w_j|, |w_j - w'_j|, b_j with room for its rounding
+    Buffer<float> norm, error, bias;  // |w_j|, |w_j - w'_j|, b_j (less its floor) with room for its rounding
     Buffer<float> scale;              // of bytes
     Buffer<int32_t> start;            // -128 times the sum of the bytes
     float typical = 0;                // mean of error / norm
     bool finite = true;
 
-    Packed(Level l, const float *W, const float *b, int64_t F, int64_t depth, int64_t threads)
+    Packed(Level l, const float *W, const float *b, const float *floors, int64_t F, int64_t depth, int64_t threads)
         : level(l), width(F), d(depth), groups(groups_of(l, depth)), panels((F + PANEL - 1) / PANEL),
           weights(panels * groups * PANEL), norm(panels * PANEL), error(panels * PANEL), bias(panels * PANEL),
           scale(panels * PANEL), start(panels * PANEL) {
         parallel(panels, threads, 1, [&](int64_t begin, int64_t end) {
             const int64_t stride = (groups * 4 + 63) / 64 * 64;
             Buffer<uint8_t> rows(PANEL * stride);
-            for (int64_t p = begin; p < end; ++p) pack(W, b, p, rows, stride);
+            for (int64_t p = begin; p < end; ++p) pack(W, b, floors, p, rows, stride);
         });
         double sum = 0;
         for (int64_t j = 0; j < F; ++j) {
@@ -133,7 +133,7 @@ struct Packed {
     }
 
   private:
-    void pack(const float *W, const float *b, int64_t panel, uint8_t *rows, int64_t stride) {
+    void pack(const float *W, const float *b, const float *floors, int64_t panel, uint8_t *rows, int64_t stride) {
         const float slack = 2 * gamma_of(d);
         for (int64_t j = 0; j < PANEL; ++j) {
             const int64_t latent = panel * PANEL + j;
@@ -141,7 +141,8 @@ struct Packed {
             if (latent < width) {
                 uint8_t *out = rows + j * stride;
                 r = level == Level::BYTES ? round_bytes(W + latent * d, d, out, 0) : round_bf16(W + latent * d, d, out);
-                bias[latent] = b[latent] + slack * std::fabs(b[latent]) + (b[latent] != 0 ? 1e-36f : 0.0f);
+                const float floor = floors ? floors[latent] : 0.0f, size = std::fabs(b[latent]) + std::fabs(floor);
+                bias[latent] = b[latent] - floor + slack * size + (size > 0 ? 1e-36f : 0.0f);
             } else {
                 std::memset(rows + j * stride, 0, size_t(stride));
                 bias[latent] = -std::numeric_limits<float>::infinity();

@@ -1,7 +1,7 @@
 """The compiled CPU path: the functions of `musae.kernels.portable`, on float32 tensors of an x86 CPU.
 
 Encoding screens all latents with bfloat16 products and a proven error bound, and computes in float32 those that can be selected
-(screen.h, topk.h). A selected value is a float32 dot product of 64 accumulators plus the bias: its error is below
+(screen.h, topk.h, above.h). A selected value is a float32 dot product of 64 accumulators plus the bias: its error is below
 (d / 64 + 10) 2^-24 times ``|x| . |w| + |b|``, and a row's result does not depend on the other rows, nor on the number of threads.
 
 Calls with another dtype or device go to the portable path, and so do frames with infinite or NaN entries. Threads are as many as
@@ -17,11 +17,13 @@ from musae.errors import UserError
 from musae.kernels import portable
 from musae.kernels.cpu import extension
 from musae.kernels.portable import BETAS, EPS, TINY
-from musae.kernels.portable import batch_topk as batch_topk
-from musae.kernels.portable import jumprelu as jumprelu
 from musae.kernels.transposed import Transposed
 
 NAME = "extension"
+FEW = 16
+"""Frames below which a screen costs more than it saves."""
+SAMPLE = 128
+"""Frames that the cut of `batch_topk` is guessed from."""
 
 
 def topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -46,6 +48,70 @@ def screened(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, T
     unfit, passes = torch.empty(n, dtype=torch.bool), torch.empty(3, dtype=torch.int64)
     _call("topk", x, W_enc, b_enc, n, width, d, k, values, indices, unfit, passes, torch.get_num_threads())
     return values, indices, unfit, passes.tolist()
+
+
+def batch_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The n * k largest positive pre-activations of the batch; see `musae.kernels.batch_topk`.
+
+    Everything above a guessed cut is found; a guess that leaves too few, which is rare, sends the batch to the portable path.
+    """
+    n, width = len(x), len(W_enc)
+    if not _ours(x, W_enc, b_enc) or n < FEW or 4 * k > width:
+        return portable.batch_topk(x, W_enc, b_enc, k)
+    sample = topk(x[:: -(-n // SAMPLE)], W_enc, b_enc, 4 * k)[0]
+    wanted = len(sample) * k
+    rank = min(sample.numel(), int(1.3 * wanted + 4 * wanted**0.5))
+    guess = sample.flatten().kthvalue(sample.numel() - rank + 1).values
+    values, indices, counts, unfit = _above(x, W_enc, b_enc, guess.expand(width), k, 0.0)
+    found, budget = int(counts.sum()), n * k
+    if bool(unfit.any()) or (found < budget and guess > 0):
+        return portable.batch_topk(x, W_enc, b_enc, k)
+    if found > budget:
+        cut = values[values > 0].kthvalue(found - budget + 1).values
+        kept, equal = values > cut, values == cut
+        # slots run by frame, and equals within a frame by latent: the first of those at the cut stay
+        kept |= equal & (equal.flatten().cumsum(0).view_as(equal) <= budget - kept.sum())
+        values, indices = values.where(kept, 0), indices.where(kept, 0)
+        s = max(1, int(kept.sum(1).max()))
+        values, indices = values[:, :s].contiguous(), indices[:, :s].contiguous()
+    return values, indices
+
+
+def jumprelu(x: Tensor, W_enc: Tensor, b_enc: Tensor, threshold: Tensor, half_band: float) -> tuple[Tensor, Tensor]:
+    """Pre-activations above ``threshold - half_band``; see `musae.kernels.jumprelu`. Empty slots are -inf.
+
+    Frames with more entries than there is room for are the portable path's.
+    """
+    if not _ours(x, W_enc, b_enc, threshold) or len(x) < FEW:
+        return portable.jumprelu(x, W_enc, b_enc, threshold, half_band)
+    values, indices, _, unfit = _above(x, W_enc, b_enc, threshold - half_band, len(W_enc) // 256, -torch.inf)
+    if bool(unfit.any()):
+        more, where = portable.jumprelu(x[unfit], W_enc, b_enc, threshold, half_band)
+        s = max(values.shape[1] if not bool(unfit.all()) else 1, more.shape[1])
+        values, indices = _padded(values, s, -torch.inf), _padded(indices, s, 0)
+        values[unfit], indices[unfit] = _padded(more, s, -torch.inf), _padded(where, s, 0)
+    return values, indices
+
+
+def _above(
+    x: Tensor, W_enc: Tensor, b_enc: Tensor, floors: Tensor, expected: int, empty: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Entries above ``floors [F]``: values and indices ``[n, s]``, falling; counts ``[n]``; and which frames have no result."""
+    (n, d), width = x.shape, len(W_enc)
+    x, W_enc, b_enc, floors = x.contiguous(), W_enc.contiguous(), b_enc.contiguous(), floors.contiguous()
+    room = min(width + 64, 1024 + width // 16)
+    values, indices = torch.empty(n, room), torch.empty(n, room, dtype=torch.int64)
+    counts, unfit = torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.bool)
+    sizes = (n, width, d, max(1, expected), room)
+    _call("above", x, W_enc, b_enc, floors, *sizes, values, indices, counts, unfit, torch.get_num_threads())
+    counts.masked_fill_(unfit, 0)
+    s = max(1, int(counts.max()))
+    unused = torch.arange(s) >= counts.unsqueeze(1)
+    return values[:, :s].masked_fill(unused, empty), indices[:, :s].masked_fill(unused, 0), counts, unfit
+
+
+def _padded(slots: Tensor, s: int, empty: float) -> Tensor:
+    return torch.nn.functional.pad(slots, (0, s - slots.shape[1]), value=empty)
 
 
 def gather_sum(

@@ -30,8 +30,9 @@ constexpr int64_t CACHE = 512 << 10;  // bytes of weights that stay in the secon
 // Candidates of the tokens of one range.
 struct Candidates {
     static constexpr int64_t MOST = 1 << 15;  // largest capacity
+    static constexpr int64_t NO_TOP = int64_t(1) << 40;
 
-    int64_t k, capacity;
+    int64_t k, expected, capacity;
     const Packed &packed;
     Buffer<float> bounds;     // U, [tokens, capacity]
     Buffer<int32_t> latents;  // [tokens, capacity]
@@ -41,8 +42,9 @@ struct Candidates {
     float caution;  // the guess lies so many standard bounds below U: 2 are always enough, but errors average out over dimensions
     float typical;  // |dw| / |w|, for the guess alone
 
-    Candidates(const Packed &p, int64_t tokens, int64_t top, int64_t room)
-        : k(top), capacity(room), packed(p), bounds(tokens * room), latents(tokens * room), count(tokens, 0),
+    // top: how many are wanted, NO_TOP for all above the floors; usual: a guess at how many there will be.
+    Candidates(const Packed &p, int64_t tokens, int64_t top, int64_t usual, int64_t room)
+        : k(top), expected(usual), capacity(room), packed(p), bounds(tokens * room), latents(tokens * room), count(tokens, 0),
           limit(tokens, int32_t(std::min(room, 2 * top + 128) - PANEL)), alpha(tokens, 0), beta(tokens, 0), scale(tokens, 0),
           threshold(tokens, 0), failed(tokens, 0), caution(1 + std::min(1.0f, 4 / std::sqrt(float(p.d)))), typical(p.typical) {}
 
@@ -69,10 +71,20 @@ struct Candidates {
         count[token] += __builtin_popcount(mask);
     }
 
+    // Makes room: raises the threshold, or fails. Kept out of the tiles' code, whose registers are full.
+    __attribute__((noinline)) void raise(int64_t token) {
+        if (count[token] >= k) tighten(token);
+        const int64_t most = capacity - PANEL;
+        if (count[token] > most) {
+            failed[token] = 1;
+            return close(token);
+        }
+        limit[token] = int32_t(std::min(most, std::max<int64_t>(limit[token], 3 * count[token])));
+    }
+
     // Raises the threshold to about the k-th largest U - caution (alpha + beta typical) |w|, and forgets the candidates below.
-    void raise(int64_t token) {
+    void tighten(int64_t token) {
         const int64_t m = count[token];
-        if (m < k) return;
         const __m512 spread = _mm512_set1_ps(caution * (alpha[token] + beta[token] * typical));
         alignas(64) float low[MOST];
         __m512 top = _mm512_setzero_ps();
@@ -106,12 +118,14 @@ struct Candidates {
             threshold[token] = level;
             keep(token);
         }
-        const int64_t most = capacity - PANEL;
-        if (count[token] > most) {
-            failed[token] = 1;
-            return close(token);
+    }
+
+    // The last word of a screen.
+    void finish(int64_t tokens) {
+        for (int64_t t = 0; t < tokens; ++t) {
+            raise(t);
+            keep(t);
         }
-        limit[token] = int32_t(std::min(most, std::max<int64_t>(limit[token], 3 * count[token])));
     }
 
     // Forgets the candidates whose bound the threshold has reached.
