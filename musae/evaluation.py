@@ -16,6 +16,7 @@ from musae import registry
 from musae.card import MethodCard, SuiteCard
 from musae.errors import UserError
 from musae.files import runs_root
+from musae.kernels.dispatch import choose
 from musae.provenance import device
 from musae.results import Cell, Row, RowFile, path_of, provenance, read, write
 from musae.workspace import Workspace, encode, one_thread, suite_card, task_card
@@ -107,7 +108,10 @@ def score(
                 features = encode(feature_set, data)
             begun = time.perf_counter()
             scores = registry.load("tasks", task).score(features, data)
-            made = provenance(device=device(), threads=torch.get_num_threads(), seconds=time.perf_counter() - begun)
+            kernels, _ = choose(torch.device("cpu"), torch.float32)
+            made = provenance(
+                device=f"{device()}, {kernels} kernels", threads=torch.get_num_threads(), seconds=time.perf_counter() - begun
+            )
         file = RowFile.of(cell, made, task_card(task), scores)
         write(results, file)
         files.append(file)

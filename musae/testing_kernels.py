@@ -89,7 +89,7 @@ def check_repeats(op: Op, device: torch.device = CPU, seed: int = 0) -> None:
         outputs = _tensors(op.fn(*arguments))
         if op.differentiable:
             weights = torch.linspace(-1, 1, outputs[0].numel(), device=device).view_as(outputs[0])
-            (outputs[0] * weights).sum().backward()
+            torch.autograd.backward((outputs[0] * weights).sum())
         runs.append([*outputs, *(a.grad for a in arguments if isinstance(a, Tensor) and a.grad is not None)])
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True)), f"{op.name}: two runs differ (seed {seed})"
 

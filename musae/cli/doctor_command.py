@@ -48,15 +48,15 @@ def command(measure: bool) -> None:
     if len(devices) == 1:
         console.print(f"no CUDA device: the Triton path cannot run here ({_triton()})")
 
-    for path, device in sorted(taken):
-        file = dispatch.crossover_file(path, torch.device(device))
+    for path, place in sorted(taken):
+        file = dispatch.crossover_file(path, torch.device(place))
         if measure:
             file.unlink(missing_ok=True)
         known = file.exists()
-        share = dispatch.crossover(path, torch.device(device))
+        share = dispatch.crossover(path, torch.device(place))
         how = "known" if known else "measured now"
         console.print(
-            f"{path} on {device}: sparse sums pay up to k/F = 1/{round(1 / share)} (k = {round(share * 32768)} of 32,768); "
+            f"{path} on {place}: sparse sums pay up to k/F = 1/{round(1 / share)} (k = {round(share * 32768)} of 32,768); "
             f"{how}, {file}"
         )
     raise SystemExit(1 if failed else 0)

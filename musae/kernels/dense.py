@@ -23,7 +23,7 @@ def gather_sum(
     size = _size(rows)
     parts = [
         rows.new_zeros(len(w), len(rows)).scatter_add_(1, i, w.to(rows.dtype)) @ rows
-        for w, i in zip(weights.split(size), indices.split(size), strict=True)
+        for w, i in zip(torch.split(weights, size), torch.split(indices, size), strict=True)
     ]
     sums = torch.cat(parts)
     return (sums if bias is None else sums.add_(bias)).to(dtype or sums.dtype)
@@ -33,7 +33,10 @@ def gather_dot(upstream: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
     """For each slot, ``upstream[frame] . rows[latent]``: ``[n, d], [n, s], [F, d] -> [n, s]``."""
     rows = rows.to(accumulator(rows.dtype))
     size = _size(rows)
-    parts = [(g.to(rows.dtype) @ rows.T).gather(1, i) for g, i in zip(upstream.split(size), indices.split(size), strict=True)]
+    parts = [
+        (g.to(rows.dtype) @ rows.T).gather(1, i)
+        for g, i in zip(torch.split(upstream, size), torch.split(indices, size), strict=True)
+    ]
     return torch.cat(parts)
 
 

@@ -1,7 +1,7 @@
 """The conformance suite on every op, on every path that can run here.
 
-The portable path and the CPU extension run natively. With TRITON_INTERPRET=1 (`make test-triton`) the same tests run on the Triton
-kernels in the interpreter, and where there is a GPU, on the GPU.
+The portable path and the CPU extension run natively. With TRITON_INTERPRET=1 (`make test-triton`) the same tests run on the
+Triton kernels in the interpreter, and where there is a GPU, on the GPU.
 """
 
 import pytest
