@@ -28,6 +28,11 @@ class EagerBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.total = 0
         self.by_operator: dict[str, int] = {}
 
+    def count(self, run: Callable[[], Any]) -> Any:
+        """What `run` returns; the operators that it calls are counted, in backward passes too."""
+        with torch.autograd.set_multithreading_enabled(False), self:
+            return run()
+
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
@@ -60,10 +65,3 @@ def _extent(tensor: Tensor) -> int:
     for length, stride in zip(tensor.shape, tensor.stride(), strict=True):
         size *= length if stride else min(length, 1)
     return size
-
-
-def counted(run: Callable[[], Any]) -> tuple[Any, EagerBytes]:
-    """What `run` returns, and the bytes of the operators that it called, in backward passes too."""
-    with torch.autograd.set_multithreading_enabled(False), EagerBytes() as bytes_:
-        result = run()
-    return result, bytes_

@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from musae.bench.compile import subjects
 from musae.bench.compile.count import VECTOR, Traffic, counting
-from musae.bench.compile.eager import counted
+from musae.bench.compile.eager import EagerBytes
 from musae.bench.compile.interpreter import executing, unexecuted
 from musae.bench.compile.specialisation import Specialisation, specialise
 from musae.kernels import dispatch
@@ -58,16 +58,18 @@ class Launches:
 
         seen: list[tuple[str, tuple[int, ...], Traffic]] = []
         shared.clear()
-        with counting(self._d) as counter:
+        eager = EagerBytes()
+        with counting(self._d) as counter, sampling(eager) as sample:
 
             def observe(launch: Any) -> None:
+                sample.end()
                 module, options = launch.kernel.fn.__module__, (launch.num_warps, launch.num_stages)
                 made = specialise(module, launch.name, launch.arguments, launch.constants, *options)
                 self.specialisations[made.key] = made
                 seen.append((made.key, launch.grid, counter.open(launch.arguments)))
 
             with observed(observe), executing() if execute else unexecuted(), contextlib.nullcontext() if execute else _Zeros():  # type: ignore[no-untyped-call]
-                result, eager = counted(run)
+                result = eager.count(run)
         for key, _, traffic in seen:
             self._note(key, traffic)
         launches = [
@@ -81,7 +83,13 @@ class Launches:
             }
             for key, grid, traffic in seen
         ]
-        return result, {"launches": launches, "eager": eager.total, "eager_by": eager.by_operator}
+        return result, {
+            "launches": launches,
+            "eager": eager.total - sample.bytes,
+            "sampled": sample.bytes,
+            "sample_frames": sample.frames,
+            "eager_by": eager.by_operator,
+        }
 
     def _note(self, key: str, traffic: Traffic) -> None:
         for line in traffic.lines.values():
@@ -101,6 +109,41 @@ class Launches:
             "row_lines": sorted(self.row_lines),
             "counters": sorted(self.integer_atomics - self.float_atomics),
         }
+
+
+class _Sample:
+    """Bytes of PyTorch's operators from where an encoder draws a sample of frames to its next launch."""
+
+    def __init__(self, eager: EagerBytes, frames: int) -> None:
+        self._eager, self._start = eager, -1
+        self.bytes = 0
+        self.frames = frames
+        """Frames that a sample has at most, however many there are."""
+
+    def begin(self) -> None:
+        self.end()
+        self._start = self._eager.total
+
+    def end(self) -> None:
+        if self._start >= 0:
+            self.bytes += self._eager.total - self._start
+        self._start = -1
+
+
+@contextlib.contextmanager
+def sampling(eager: EagerBytes) -> Iterator[_Sample]:
+    """Tells the bytes that go with the number of sampled frames from those that go with the number of all."""
+    from musae.kernels.gpu import encode
+
+    draw, found = encode._sample, _Sample(eager, encode.SAMPLE_FRAMES)
+
+    def drawn(*arguments: Any) -> Any:
+        found.begin()
+        return draw(*arguments)
+
+    with mock.patch.object(encode, "_sample", drawn):
+        yield found
+        found.end()
 
 
 class _Zeros(TorchDispatchMode):  # type: ignore[no-untyped-call]

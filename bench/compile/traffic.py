@@ -28,9 +28,9 @@ def project(stage: Mapping[str, Any], frames: int, minimum: float | None = None)
     """The bytes of a stage at so many frames, from its counts at two numbers of frames.
 
     Bytes grow in proportion to frames (and to latents, where these are scaled along), launch by launch and tensor by tensor,
-    until a tensor has been touched as a whole; issued bytes grow with the tiles of frames, from the larger number on. Where
-    `minimum` is None, it is in the counts. Raises ValueError where the counts are not of the same launches, or of other constants
-    than the full size has.
+    until a tensor has been touched as a whole; what is done to a sample of frames grows until the sample is full; issued bytes
+    grow with the tiles of frames, from the larger number on. Where `minimum` is None, it is in the counts. Raises ValueError
+    where the counts are not of the same launches, or of other constants than the full size has.
     """
     first, second = stage["counts"]
     keys = [launch["key"] for launch in first["launches"]]
@@ -42,9 +42,9 @@ def project(stage: Mapping[str, Any], frames: int, minimum: float | None = None)
     if foreign:
         raise ValueError(f"{', '.join(foreign)}: counted with other constants than the full size has")
 
-    def line(one: float, other: float) -> float:
+    def line(one: float, other: float, at: int = frames) -> float:
         slope = (other - one) / (second["n"] - first["n"])
-        return max(0.0, float(one + slope * (frames - first["n"])))
+        return max(0.0, float(one + slope * (at - first["n"])))
 
     distinct = issued = 0.0
     for one, other in zip(first["launches"], second["launches"], strict=True):
@@ -56,7 +56,7 @@ def project(stage: Mapping[str, Any], frames: int, minimum: float | None = None)
     return Bytes(
         distinct,
         issued,
-        line(first["eager"], second["eager"]),
+        line(first["eager"], second["eager"]) + line(first["sampled"], second["sampled"], min(frames, first["sample_frames"])),
         line(first["minimum"], second["minimum"]) if minimum is None else minimum,
     )
 

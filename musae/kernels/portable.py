@@ -105,6 +105,12 @@ def gather_dot(upstream: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
     return dots.view(n, s)
 
 
+def dots_and_sum(upstream: Tensor, indices: Tensor, rows: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+    """`gather_dot` in `dtype` (as it comes where None), and the sum of the rows of `upstream`, ``[d]``."""
+    dots = gather_dot(upstream, indices, rows)
+    return dots.to(dtype or dots.dtype), upstream.sum(0)
+
+
 def outer(t: Transposed, weights: Tensor, rows: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """For each latent, the sum over its slots of ``weights[slot] * rows[frame]``: ``[n, s], [n, d] -> [F, d]``.
 

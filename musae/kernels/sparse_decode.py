@@ -59,16 +59,16 @@ class _SparseDecode(torch.autograd.Function):
         sums = ctx.path if dispatch.sparse_pays(indices.shape[1], len(W_dec), W_dec) else dense
         dvalues = dW = db = None
         if ctx.needs_input_grad[0]:
-            dvalues = sums.gather_dot(g, indices, W_dec).to(ctx.dtypes[0])
+            dvalues, db = sums.dots_and_sum(g, indices, W_dec, ctx.dtypes[0])
+        elif ctx.needs_input_grad[3]:
+            db = g.sum(0)
         if ctx.needs_input_grad[2]:
             by_latent = shared.of(ctx.path.transpose, indices, values, len(W_dec))
             if ctx.keep and sums is ctx.path:
                 ctx.keep.add(ctx.parameter, factored.Outer(by_latent, values, g))
             else:
                 dW = sums.outer(by_latent, values, g, ctx.dtypes[1])
-        if ctx.needs_input_grad[3]:
-            db = g.sum(0).to(ctx.dtypes[2])
-        return dvalues, None, dW, db, None
+        return dvalues, None, dW, db.to(ctx.dtypes[2]) if ctx.needs_input_grad[3] else None, None
 
 
 def _check_indices(indices: Tensor, W_dec: Tensor) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,10 +22,15 @@ class Transposed:
 
     slots: Tensor
     """Positions in the flattened code, int64 ``[m]``; ascending within a latent."""
-    frames: Tensor
-    """The frame of each slot, int64 ``[m]``."""
+    given: Tensor | int
+    """`frames`, or the number of slots of a frame, from which they follow."""
     offsets: Tensor
     """Int64 ``[F + 1]``."""
+
+    @cached_property
+    def frames(self) -> Tensor:
+        """The frame of each slot, int64 ``[m]``."""
+        return self.slots // max(1, self.given) if isinstance(self.given, int) else self.given
 
     @property
     def width(self) -> int:
@@ -38,7 +44,7 @@ def transpose(indices: Tensor, weights: Tensor, width: int) -> Transposed:
     kept = weights.flatten() != 0
     latents, slots = indices.flatten().masked_fill(~kept, width).sort(stable=True)
     offsets = torch.searchsorted(latents, torch.arange(width + 1, device=indices.device))
-    return Transposed(slots, slots.div(indices.shape[1], rounding_mode="floor"), offsets)
+    return Transposed(slots, indices.shape[1], offsets)
 
 
 class Shared:

@@ -95,7 +95,7 @@ for name, stage in found["stages"].items():
     out[name] = {
         "distinct": [ahead.distinct, sum(a + b for l in now["launches"] for a, b, _ in l["distinct"].values())],
         "issued": [ahead.issued, sum(sum(l["issued"]) for l in now["launches"])],
-        "eager": [ahead.eager, now["eager"]],
+        "eager": [ahead.eager, now["eager"] + now["sampled"]],
     }
 print(json.dumps(out))
 """

@@ -154,9 +154,16 @@ def test_a_number_that_went_missing_is_a_regression():
     assert "is missing: why" in verdict.sentence
 
 
-def stage(n, read, size, issued=0, eager=0, minimum=0, key="a"):
+def stage(n, read, size, issued=0, eager=0, minimum=0, key="a", sampled=0):
     launch = {"key": key, "kernel": "k", "distinct": {"0": [read, 0, size]}, "issued": [issued, 0], "stray": 0}
-    return {"n": n, "launches": [launch], "eager": eager, "minimum": minimum}
+    return {
+        "n": n,
+        "launches": [launch],
+        "eager": eager,
+        "sampled": sampled,
+        "sample_frames": 512,
+        "minimum": minimum,
+    }
 
 
 def test_bytes_grow_with_frames_until_a_tensor_is_read_as_a_whole():
@@ -167,6 +174,12 @@ def test_bytes_grow_with_frames_until_a_tensor_is_read_as_a_whole():
     assert traffic.project(capped, 8192, 1).distinct == 4096
     growing = {"counts": [stage(64, 64, 64), stage(128, 128, 128)], "real": ["a"]}
     assert traffic.project(growing, 8192, 1).distinct == 8192
+
+
+def test_a_sample_of_frames_grows_until_it_is_full():
+    found = {"counts": [stage(64, 0, 0, eager=64, sampled=100), stage(128, 0, 0, eager=128, sampled=164)], "real": ["a"]}
+    assert traffic.project(found, 8192, 1.0).eager == 8192 + 36 + 512
+    assert traffic.project(found, 256, 1.0).eager == 256 + 36 + 256
 
 
 def test_counts_of_other_launches_or_constants_are_refused():

@@ -14,6 +14,7 @@ from musae.testing_kernels import poisoned
 
 path = pytest.importorskip("musae.kernels.gpu.path")
 ROW = pytest.importorskip("musae.kernels.gpu.adam").ROW
+SPAN = pytest.importorskip("musae.kernels.gpu.rows").SPAN
 SEGMENT = pytest.importorskip("musae.kernels.gpu.transpose").SEGMENT
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -29,6 +30,7 @@ SHAPES = {
     "wide rows": (3, 4, 9, 2050),
     "many slots": (5, 1030, 40, 33),
     "one slot": (70, 1, 9, 16),
+    "rows in parts": (4, 3, 5, SPAN + 5),
     "no frames": (0, 4, 8, 16),
     "no slots": (4, 0, 8, 16),
 }
@@ -79,8 +81,9 @@ def test_gathers_and_their_transposes_match_the_dense_code(
     matrix = dense(weights, indices, width)
     with poisoned():
         assert_close(path.gather_sum(weights, indices, atoms), matrix @ atoms.double())
-        dots = path.gather_dot(frames, indices, atoms)
+        dots, sums = path.dots_and_sum(frames, indices, atoms)
         assert_close(dots, (frames.double() @ atoms.double().T).gather(1, indices))
+        assert_close(sums, frames.double().sum(0))
         t = path.transpose(indices, weights, width)
         assert_close(path.outer(t, weights, frames), matrix.T @ frames.double())
         assert_close(path.total(t, weights), matrix.sum(0))
@@ -95,6 +98,7 @@ def test_results_are_rounded_once_to_the_dtype_asked_for(dtype: torch.dtype, see
     for run in (
         lambda *asked: path.gather_sum(weights, indices, atoms, frames[0], *asked),
         lambda *asked: path.outer(t, weights, frames, *asked),
+        lambda *asked: path.dots_and_sum(frames, indices, atoms, *asked)[0],
     ):
         assert torch.equal(run(dtype).nan_to_num(7.0), run().to(dtype).nan_to_num(7.0))
 

@@ -174,9 +174,10 @@ def keys_of_far_slots() -> None:
     """The kernel alone: the sort that follows would touch all of them."""
     slots = BEYOND + 3
     indices, weights, keys = virtual(slots, dtype=torch.int64), virtual(slots), virtual(slots, dtype=torch.int32)
+    counts = torch.zeros(10, dtype=torch.int32)
     indices[-1], weights[-1] = 7, 1.0
-    gpu("launch").launch(gpu("transpose")._keys, (-(-slots // 1024),), indices, weights, keys, slots, 9, TILE=1024)
-    assert keys[-2:].tolist() == [9, 7]
+    gpu("launch").launch(gpu("transpose")._keys, (-(-slots // 1024),), indices, weights, keys, counts, slots, 9, TILE=1024)
+    assert (keys[-2:].tolist(), counts.nonzero().tolist(), counts[8]) == ([9, 7], [[8]], 1)
 
 
 def screen_of_far_frames() -> None:

@@ -17,12 +17,13 @@ struct Adam {
 
     void row(float *p, const float *g, float *avg, float *sq, int64_t d) const {
         const __m512 radial = _mm512_set1_ps(unit_norm ? dot(p, g, d, p) : 0.0f);
-        const __m512 b1 = _mm512_set1_ps(beta1), b2 = _mm512_set1_ps(beta2), r1 = _mm512_set1_ps(rest1), r2 = _mm512_set1_ps(rest2);
+        const __m512 b1 = _mm512_set1_ps(beta1), r1 = _mm512_set1_ps(rest1);
+        const __m512 b2 = _mm512_set1_ps(beta2), r2 = _mm512_set1_ps(rest2);
         const __m512 lr = _mm512_set1_ps(rate), root = _mm512_set1_ps(scale), e = _mm512_set1_ps(eps);
         __m512 norm = _mm512_setzero_ps();
         for (int64_t i = 0; i < d; i += 16) {
             const __mmask16 k = tail(d - i);
-            prefetch(p + d + i), prefetch(avg + d + i), prefetch(sq + d + i);  // the next row: pages stop the hardware's own fetching
+            prefetch(p + d + i), prefetch(avg + d + i), prefetch(sq + d + i);  // the next row
             __m512 x = _mm512_maskz_loadu_ps(k, p + i), grad = _mm512_maskz_loadu_ps(k, g + i);
             if (unit_norm) grad = _mm512_fnmadd_ps(radial, x, grad);
             const __m512 m = _mm512_fmadd_ps(r1, grad, _mm512_mul_ps(b1, _mm512_maskz_loadu_ps(k, avg + i)));

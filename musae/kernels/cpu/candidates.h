@@ -1,7 +1,7 @@
 // From rows of frames to candidates, and from candidates to exact values in order.
 //
-// An exact value is dot(x, w_j) + b_j, vectors.h, wherever it is computed: a rescored candidate, a token that is rerun and a small
-// batch get the same bits, and a row of the result does not depend on its neighbours.
+// An exact value is dot(x, w_j) + b_j, vectors.h, wherever it is computed: a rescored candidate, a token that is rerun and a
+// small batch get the same bits, and a row of the result does not depend on its neighbours.
 #pragma once
 #include "screen.h"
 
@@ -103,7 +103,8 @@ inline void refine(const float *x, const float *W, const int64_t *tokens, int64_
         if (r.norm > 0) ratio = std::max(ratio, double(r.error / r.norm));
         for (; at < by_latent.ends[j]; ++at) {
             const Pairs::Pair p = by_latent.pairs[at];
-            const float product = dot_bf16(row, rows + p.token * stride, stride, rows + by_latent.pairs[at + NEXT].token * stride);
+            const uint8_t *next = rows + by_latent.pairs[at + NEXT].token * stride;
+            const float product = dot_bf16(row, rows + p.token * stride, stride, next);
             c.bounds[p.token * c.capacity + p.slot] =
                 product + (c.packed.bias[j] + c.alpha[p.token] * r.norm + c.beta[p.token] * r.error);
         }

@@ -1,5 +1,6 @@
-// Entry points of musae's CPU kernels, called by path.py through ctypes: row-major float32 and int64 arrays, no ownership; a bias may be null.
-// 0: done; 1: out of memory or of another resource; 2: an index lies outside its range. Nothing throws across the border.
+// Entry points of musae's CPU kernels, called by path.py through ctypes: row-major float32 and int64 arrays, no ownership; a bias
+// may be null. 0: done; 1: out of memory or of another resource; 2: an index lies outside its range. Nothing throws across the
+// border.
 #include "above.h"
 #include "adam.h"
 #include "rows.h"
@@ -89,8 +90,8 @@ int musae_adam_outer(float *param, const int64_t *slots, const int64_t *frames, 
                      const float *rows, float *avg, float *sq, int64_t F, int64_t d, int64_t step, double lr, double beta1,
                      double beta2, double eps, double tiny, int unit_norm, int64_t threads) {
     return guarded([&] {
-        adam_outer(Adam(beta1, beta2, eps, tiny, lr, step, unit_norm), param, slots, frames, offsets, weights, rows, avg, sq, F, d,
-                   threads);
+        const Adam update(beta1, beta2, eps, tiny, lr, step, unit_norm);
+        adam_outer(update, param, slots, frames, offsets, weights, rows, avg, sq, F, d, threads);
         return 0;
     });
 }

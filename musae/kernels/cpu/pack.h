@@ -54,11 +54,15 @@ inline Rounded round_bf16(const float *row, int64_t d, uint8_t *out) {
     return measured(norm, error, most, d);
 }
 
+inline void store_bytes(uint8_t *out, __m128i bytes) { _mm_storeu_si128(reinterpret_cast<__m128i *>(out), bytes); }
+
+// The same to bytes, each with `offset` added.
 inline Rounded round_bytes(const float *row, int64_t d, uint8_t *out, uint8_t offset) {
     __m512 most = _mm512_setzero_ps(), norm = most, error = most;
     for (int64_t i = 0; i < d; i += 16) most = _mm512_max_ps(most, magnitude(_mm512_maskz_loadu_ps(tail(d - i), row + i)));
     const float largest = _mm512_reduce_max_ps(most), scale = largest / 127;
-    const float inverse = scale > 1e-30f && largest < 1e30f ? 1 / scale : 0.0f;  // beyond, all bytes are 0 and the error is the row
+    // beyond these, all bytes are 0 and the error is the row
+    const float inverse = scale > 1e-30f && largest < 1e30f ? 1 / scale : 0.0f;
     const __m512 factor = _mm512_set1_ps(inverse), unit = _mm512_set1_ps(inverse > 0 ? scale : 0.0f);
     __m512i sum = _mm512_setzero_si512();
     for (int64_t i = 0; i < d; i += 16) {
@@ -69,9 +73,9 @@ inline Rounded round_bytes(const float *row, int64_t d, uint8_t *out, uint8_t of
         norm = _mm512_fmadd_ps(v, v, norm);
         error = _mm512_fmadd_ps(delta, delta, error);
         sum = _mm512_add_epi32(sum, q);
-        _mm_storeu_si128(reinterpret_cast<__m128i *>(out + i), _mm512_cvtepi32_epi8(_mm512_add_epi32(q, _mm512_set1_epi32(offset))));
+        store_bytes(out + i, _mm512_cvtepi32_epi8(_mm512_add_epi32(q, _mm512_set1_epi32(offset))));
     }
-    for (int64_t i = (d + 15) / 16 * 16; i % 64; i += 16) _mm_storeu_si128(reinterpret_cast<__m128i *>(out + i), _mm_setzero_si128());
+    for (int64_t i = (d + 15) / 16 * 16; i % 64; i += 16) store_bytes(out + i, _mm_setzero_si128());
     Rounded r = measured(norm, error, most, d);
     r.scale = inverse > 0 ? scale : 0.0f;
     r.sum = _mm512_reduce_add_epi32(sum);

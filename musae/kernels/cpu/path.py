@@ -137,6 +137,12 @@ def gather_dot(upstream: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
     return out
 
 
+def dots_and_sum(upstream: Tensor, indices: Tensor, rows: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+    """`gather_dot` in `dtype` (as it comes where None), and the sum of the rows of `upstream`, ``[d]``."""
+    dots = gather_dot(upstream, indices, rows)
+    return dots.to(dtype or dots.dtype), upstream.sum(0)
+
+
 def transpose(indices: Tensor, weights: Tensor, width: int) -> Transposed:
     """Sort the slots of ``indices [n, s]`` by latent, stably; slots whose weight is 0 are left out."""
     if not _ours(weights):

@@ -17,7 +17,8 @@ inline void gather_sum(const float *weights, const int64_t *indices, const float
         const int64_t last = end * s - 1;
         for (int64_t c = 0; c < d; c += COLUMNS)
             for (int64_t t = begin; t < end; ++t)
-                weighted_sum(out + t * d + c, bias ? bias + c : nullptr, std::min(COLUMNS, d - c), s, [&](int64_t j) { return weights[t * s + j]; },
+                weighted_sum(out + t * d + c, bias ? bias + c : nullptr, std::min(COLUMNS, d - c), s,
+                             [&](int64_t j) { return weights[t * s + j]; },
                              [&](int64_t j) { return rows + indices[std::min(t * s + j, last)] * d + c; });
     });
 }
@@ -58,7 +59,8 @@ inline int64_t transpose(const int64_t *indices, const float *weights, int64_t c
 inline void outer_row(const int64_t *slots, const int64_t *frames, int64_t begin, int64_t end, int64_t last, const float *weights,
                       const float *rows, float *out, int64_t d) {
     for (int64_t c = 0; c < d; c += COLUMNS)
-        weighted_sum(out + c, nullptr, std::min(COLUMNS, d - c), end - begin, [&](int64_t j) { return weights[slots[begin + j]]; },
+        weighted_sum(out + c, nullptr, std::min(COLUMNS, d - c), end - begin,
+                     [&](int64_t j) { return weights[slots[begin + j]]; },
                      [&](int64_t j) { return rows + frames[std::min(begin + j, last)] * d + c; });
 }
 

@@ -6,9 +6,9 @@
 //
 // Bytes add up exactly in int32. Products of two bfloat16 numbers are exact in float32; the d additions of their accumulation,
 // each with a relative error of at most u, add at most g |x'| |w'_j|, g = d u / (1 - d u), and g |start| for the start value. The
-// exact float32 pass, which has the last word, differs from h_j by at most g (|x| |w_j| + |b_j|). GAMMA takes u = 2^-23, twice the
-// unit of rounding to nearest, and 16 additions more: that covers the hardware's flushing of denormals (norms below TINY count as TINY), the
-// conversion of bytes' sums, and the rounding of the bound itself. Together, with two numbers a token,
+// exact float32 pass, which has the last word, differs from h_j by at most g (|x| |w_j| + |b_j|). GAMMA takes u = 2^-23, twice
+// the unit of rounding to nearest, and 16 additions more: that covers the hardware's flushing of denormals (norms below TINY
+// count as TINY), the conversion of bytes' sums, and the rounding of the bound itself. Together, with two numbers a token,
 //
 //     alpha = |dx| + 4 GAMMA |x|,   beta = |x'| (each a little more),
 //     U_j = fl(x' . w'_j + b_j + 2 GAMMA |b_j| + alpha |w_j| + beta |dw_j|)
@@ -18,8 +18,8 @@
 // screen costs one comparison: a latent is a candidate if U_j > T, T the token's threshold.
 //
 // T begins at 0 (ReLU: other latents are no latents) and rises, as candidates come in, to a guess below the k-th largest value.
-// The guess needs no proof: after the candidates' exact values are known, the k-th largest of them, t, is compared with the last T.
-// Every latent that was left out had U_j <= T at some time and T never falls, so if t > T its exact value is below t: the k
+// The guess needs no proof: after the candidates' exact values are known, the k-th largest of them, t, is compared with the last
+// T. Every latent that was left out had U_j <= T at some time and T never falls, so if t > T its exact value is below t: the k
 // largest candidates are the k largest latents, whatever their ties. A token that fails this, or has more candidates than fit, is
 // reported, never answered.
 #pragma once
@@ -39,7 +39,7 @@ struct Candidates {
     std::vector<int32_t> count, limit;
     std::vector<float> alpha, beta, scale, threshold;
     std::vector<uint8_t> failed;
-    float caution;  // the guess lies so many standard bounds below U: 2 are always enough, but errors average out over dimensions
+    float caution;  // the guess lies so many margins below U: 2 are always enough, but errors average out over dimensions
     float typical;  // |dw| / |w|, for the guess alone
 
     // top: how many are wanted, NO_TOP for all above the floors; usual: a guess at how many there will be.
@@ -67,7 +67,8 @@ struct Candidates {
         const int64_t at = token * capacity + count[token];
         const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
         _mm512_storeu_ps(bounds + at, _mm512_maskz_compress_ps(mask, u));
-        _mm512_storeu_si512(latents + at, _mm512_maskz_compress_epi32(mask, _mm512_add_epi32(_mm512_set1_epi32(int(first)), lanes)));
+        const __m512i index = _mm512_add_epi32(_mm512_set1_epi32(int(first)), lanes);
+        _mm512_storeu_si512(latents + at, _mm512_maskz_compress_epi32(mask, index));
         count[token] += __builtin_popcount(mask);
     }
 
@@ -100,7 +101,8 @@ struct Candidates {
         const auto reach = [&](float level) {
             const __m512 l = _mm512_set1_ps(level);
             int64_t above = 0;
-            for (int64_t i = 0; i < m; i += 16) above += __builtin_popcount(_mm512_cmp_ps_mask(_mm512_load_ps(low + i), l, _CMP_GE_OQ));
+            for (int64_t i = 0; i < m; i += 16)
+                above += __builtin_popcount(_mm512_cmp_ps_mask(_mm512_load_ps(low + i), l, _CMP_GE_OQ));
             return above >= k;
         };
         // bisection on the bits of positive floats, from a 256th of the largest if that is reached
@@ -216,8 +218,9 @@ inline void screen_bytes(Candidates &c, const uint32_t *x, int64_t token, int64_
     for (int r = 0; r < TOKENS; ++r) {
         const __m512 alpha = _mm512_set1_ps(c.alpha[token + r]), beta = _mm512_set1_ps(c.beta[token + r]);
         const __m512 scale = _mm512_set1_ps(c.scale[token + r]);
-        const __m512 low = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[r][0]), s0), scale, margin(p, at, alpha, beta));
-        const __m512 high = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[r][1]), s1), scale, margin(p, at + 16, alpha, beta));
-        offer(c, token + r, panel, low, high);
+        const __m512 low = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[r][0]), s0);
+        const __m512 high = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[r][1]), s1);
+        offer(c, token + r, panel, _mm512_fmadd_ps(low, scale, margin(p, at, alpha, beta)),
+              _mm512_fmadd_ps(high, scale, margin(p, at + 16, alpha, beta)));
     }
 }

@@ -1,6 +1,6 @@
-// The k largest latents of ReLU(x W^T + b): a screen in bytes (screen.h) whose candidates are screened again in bfloat16, exact values
-// of what is left in float32. Frames that bytes cannot certify are screened in bfloat16, and those that this cannot either are
-// computed in float32 throughout; so is all where bytes are too coarse, or frames too few.
+// The k largest latents of ReLU(x W^T + b): a screen in bytes (screen.h) whose candidates are screened again in bfloat16, exact
+// values of what is left in float32. Frames that bytes cannot certify are screened in bfloat16, and those that this cannot either
+// are computed in float32 throughout; so is all where frames are few. Where bytes are too coarse, bfloat16 comes first.
 #pragma once
 #include "candidates.h"
 
@@ -78,7 +78,8 @@ inline void topk(const float *x, const float *W, const float *b, int64_t n, int6
         std::mutex lock;
         parallel(int64_t(tokens.size()), threads, TOKENS, [&](int64_t begin, int64_t end) {
             for (; begin < end; begin += chunk) {
-                const auto failed = screened(x, W, b, packed, tokens.data() + begin, std::min(end - begin, chunk), k, values, indices, bad);
+                const int64_t count = std::min(end - begin, chunk);
+                const auto failed = screened(x, W, b, packed, tokens.data() + begin, count, k, values, indices, bad);
                 std::lock_guard<std::mutex> hold(lock);
                 again.insert(again.end(), failed.begin(), failed.end());
             }

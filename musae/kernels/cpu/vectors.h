@@ -49,8 +49,8 @@ constexpr int64_t COLUMNS = 256;  // of a row that are summed at a time: 16 accu
 constexpr int64_t AHEAD = 8;      // rows that are fetched in advance: they lie anywhere in memory
 
 // out[0, 16 N) = sum_j weight(j) * row(j)[0, 16 N), added in the order of j; a row of weight 0 is not read. row(j) is asked for,
-// and fetched, up to AHEAD beyond count. `bias`, where there is one, is added last. Lanes beyond the mask, in the last vector, are
-// left alone.
+// and fetched, up to AHEAD beyond count. `bias`, where there is one, is added last. Lanes beyond the mask, in the last vector,
+// are left alone.
 template <int N, class Weight, class Row>
 inline void sum_columns(float *out, const float *bias, __mmask16 last, int64_t count, const Weight &weight, const Row &row) {
     __m512 sum[N];
@@ -65,7 +65,8 @@ inline void sum_columns(float *out, const float *bias, __mmask16 last, int64_t c
 #pragma GCC unroll 16
         for (int i = 0; i < N; ++i) {
             prefetch(next + 16 * i);
-            sum[i] = _mm512_fmadd_ps(v, i + 1 < N ? _mm512_loadu_ps(r + 16 * i) : _mm512_maskz_loadu_ps(last, r + 16 * i), sum[i]);
+            const __m512 part = i + 1 < N ? _mm512_loadu_ps(r + 16 * i) : _mm512_maskz_loadu_ps(last, r + 16 * i);
+            sum[i] = _mm512_fmadd_ps(v, part, sum[i]);
         }
     }
 #pragma GCC unroll 16

@@ -71,4 +71,3 @@ def observed(observer: Callable[[Launch], Any]) -> Iterator[None]:
         yield
     finally:
         _observers.remove(observer)
-

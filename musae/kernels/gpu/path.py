@@ -7,6 +7,7 @@ from musae.kernels.gpu.adam import adam_outer as adam_outer
 from musae.kernels.gpu.encode import batch_topk as batch_topk
 from musae.kernels.gpu.encode import jumprelu as jumprelu
 from musae.kernels.gpu.encode import topk as topk
+from musae.kernels.gpu.rows import dots_and_sum as dots_and_sum
 from musae.kernels.gpu.rows import gather_dot as gather_dot
 from musae.kernels.gpu.rows import gather_sum as gather_sum
 from musae.kernels.gpu.transpose import outer as outer

@@ -1,8 +1,10 @@
 """Sums and dot products over the rows that a code names, in Triton.
 
 ``gather_sum``: weights ``[n, s]``, indices ``[n, s]``, rows ``[F, d]`` -> ``[n, d]``, each output written once by the one program
-that owns it; the slots of a frame are summed in a fixed order. ``gather_dot``: its adjoint for the weights, ``[n, s]``; a slot's
-row is read by one warp, so that its sum stays within that warp.
+that owns it; the slots of a frame are summed in a fixed order. ``gather_dot``: its adjoint for the weights, ``[n, s]``. A program
+takes a few frames and holds a frame's row of the upstream gradient in registers while it goes through the frame's slots; in the
+same pass it sums those rows, so that the gradient of the bias needs no pass of its own. The programs' sums are added in a fixed
+order.
 
 Rows may be float32, bfloat16 or float16; they are widened as they are read, and sums are float32,
 rounded once to the dtype asked for. d is a compile-time constant:
@@ -24,8 +26,10 @@ ROWS = 64
 """Rows of a tile, at most: what is kept for each row, not each element, has to fit registers too."""
 SLOTS = 8
 """Rows in flight for each output element of a sum: eight 128-bit loads a thread hide the latency of memory."""
-BYTES = 8192
-"""Bytes of rows that one program of `gather_dot` reads at a time: 16 bytes of a row for each lane of a warp, four rows a warp."""
+FRAMES = 32
+"""Frames of one program of `gather_dot`: what it writes of their sum is 1/32 of what it reads of them."""
+SPAN = 4096
+"""Columns that one program of `gather_dot` holds, at most; longer rows are cut, and the dot products of their parts added."""
 
 
 @triton.jit
@@ -63,20 +67,27 @@ def _gather_sum(
 
 
 @triton.jit
-def _gather_dot(upstream, indices, rows, dots, slots, s, D: tl.constexpr, DOTS: tl.constexpr, COLUMNS: tl.constexpr):
-    first = tl.program_id(0).to(tl.int64) * DOTS
-    slot = first + tl.arange(0, DOTS)
-    here = slot < slots
-    index = tl.load(indices + slot, mask=here, other=0)
-    frame = first // s + ((first % s).to(tl.int32) + tl.arange(0, DOTS)) // s
-    products = tl.zeros([DOTS, COLUMNS], tl.float32)
-    for start in range(0, D, COLUMNS):
-        column = start + tl.arange(0, COLUMNS)
-        wanted = here[:, None] & (column < D)[None, :]
-        row = tl.load(rows + index[:, None] * D + column[None, :], mask=wanted, other=0.0).to(tl.float32)
-        other = tl.load(upstream + frame[:, None] * D + column[None, :], mask=wanted, other=0.0).to(tl.float32)
-        products += row * other
-    tl.store(dots + slot, tl.sum(products, axis=1), mask=here)
+def _gather_dot(
+    upstream, indices, rows, dots, sums, n, s,
+    D: tl.constexpr, FRAMES: tl.constexpr, SLOTS: tl.constexpr, COLUMNS: tl.constexpr, WIDEN: tl.constexpr,
+):  # fmt: skip
+    program = tl.program_id(0).to(tl.int64)
+    part = tl.program_id(1).to(tl.int64)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    first = program * FRAMES
+    total = tl.zeros([COLUMNS], tl.float32)
+    for step in range(0, tl.minimum(n - first, FRAMES).to(tl.int32)):
+        frame = first + step
+        own = tl.load(upstream + frame * D + column, mask=column < D, other=0.0).to(tl.float32)
+        total += own
+        for start in range(0, s, SLOTS):
+            slot = start + tl.arange(0, SLOTS)
+            index = tl.load(indices + frame * s + slot, mask=slot < s, other=0)
+            wanted = (slot < s)[:, None] & (column < D)[None, :]
+            row = tl.load(rows + index[:, None] * D + column[None, :], mask=wanted, other=0.0).to(tl.float32)
+            dot = tl.sum(row * own[None, :], axis=1)
+            tl.store(dots + (part * n + frame) * s + slot, narrowed(dot, dots, WIDEN), mask=slot < s)
+    tl.store(sums + program * D + column, total, mask=column < D)
 
 
 def gather_sum(
@@ -100,17 +111,24 @@ def gather_sum(
 
 def gather_dot(upstream: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
     """For every slot, ``upstream[frame] . rows[latent]``: ``[n, d], [n, s], [F, d] -> [n, s]``, float32."""
+    return dots_and_sum(upstream, indices, rows)[0]
+
+
+def dots_and_sum(upstream: Tensor, indices: Tensor, rows: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+    """`gather_dot`, and the sum of the rows of `upstream`, float32 ``[d]``, in one pass over it.
+
+    `dtype`: of the dot products; float32 where None.
+    """
     (n, s), d = indices.shape, rows.shape[1]
-    dots = torch.empty(n, s, dtype=torch.float32, device=rows.device)
-    size = rows.element_size()
-    columns = min(triton.next_power_of_2(d), 512 // size)
-    count = min(ROWS, BYTES // (columns * size))
+    dtype, columns = dtype or torch.float32, min(triton.next_power_of_2(d), SPAN)
+    parts, programs = triton.cdiv(d, columns), triton.cdiv(n, FRAMES)
+    dots = torch.empty(parts, n, s, dtype=dtype if parts == 1 else torch.float32, device=rows.device)
+    sums = torch.empty(programs, d, dtype=torch.float32, device=rows.device)
     launch(
-        _gather_dot, (triton.cdiv(n * s, count),),
-        upstream.contiguous(), indices.contiguous(), rows.contiguous(), dots, n * s, s,
-        D=d, DOTS=count, COLUMNS=columns, num_warps=4,
+        _gather_dot, (programs, parts), upstream.contiguous(), indices.contiguous(), rows.contiguous(), dots, sums, n, s,
+        D=d, FRAMES=FRAMES, SLOTS=SLOTS, COLUMNS=columns, WIDEN=INTERPRET, num_warps=min(16, warps(columns, rows)),
     )  # fmt: skip
-    return dots
+    return dots[0] if parts == 1 else dots.sum(0).to(dtype), sums.sum(0)
 
 
 def tile(d: int) -> tuple[int, int]:

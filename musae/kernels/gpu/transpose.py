@@ -29,22 +29,23 @@ TOTALS = (8, 128)
 
 
 @triton.jit
-def _keys(indices, weights, keys, slots, width, TILE: tl.constexpr):
+def _keys(indices, weights, keys, counts, slots, width, TILE: tl.constexpr):
     slot = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
     index = tl.load(indices + slot, mask=slot < slots, other=0)
     weight = tl.load(weights + slot, mask=slot < slots, other=0.0).to(tl.float32)
     tl.store(keys + slot, tl.where(weight != 0, index, width).to(tl.int32), mask=slot < slots)
+    tl.atomic_add(counts + index + 1, 1, mask=weight != 0, sem="relaxed")  # integers: the order makes no difference
 
 
 @triton.jit
-def sum_slots(slots, frames, weights, rows, start, stop, column, D: tl.constexpr, SLOTS: tl.constexpr):
+def sum_slots(slots, s, weights, rows, start, stop, column, D: tl.constexpr, SLOTS: tl.constexpr):
     """For each latent, the sum over entries `start` to `stop` of the CSC of weight * row, ``[latents, columns]``."""
     total = tl.zeros([start.shape[0], column.shape[0]], tl.float32)
     for step in range(0, tl.max(stop - start, axis=0).to(tl.int32), SLOTS):
         entry = (start + step)[None, :] + tl.arange(0, SLOTS)[:, None]
         here = entry < stop[None, :]
         slot = tl.load(slots + entry, mask=here, other=0)
-        frame = tl.load(frames + entry, mask=here, other=0)[:, :, None]
+        frame = (slot // s)[:, :, None]
         weight = tl.load(weights + slot, mask=here, other=0.0).to(tl.float32)[:, :, None]
         wanted = here[:, :, None] & (column < D)[None, None, :]
         row = tl.load(rows + frame * D + column[None, None, :], mask=wanted, other=0.0).to(tl.float32)
@@ -54,14 +55,14 @@ def sum_slots(slots, frames, weights, rows, start, stop, column, D: tl.constexpr
 
 @triton.jit
 def sum_latents(
-    slots, frames, weights, rows, offsets, partials, latent, column, width,
+    slots, s, weights, rows, offsets, partials, latent, column, width,
     D: tl.constexpr, SEGMENT: tl.constexpr, SLOTS: tl.constexpr,
 ):  # fmt: skip
     """`outer` for some latents and columns, ``[latents, columns]``; hot latents are summed from `partials`."""
     start = tl.load(offsets + latent, mask=latent < width, other=0)
     stop = tl.load(offsets + latent + 1, mask=latent < width, other=0)
     hot = stop - start > SEGMENT
-    total = sum_slots(slots, frames, weights, rows, start, tl.where(hot, start, stop), column, D, SLOTS)
+    total = sum_slots(slots, s, weights, rows, start, tl.where(hot, start, stop), column, D, SLOTS)
     block = start // SEGMENT
     pieces = tl.where(hot, (stop - 1) // SEGMENT - block + 1, 0)
     inside = start % SEGMENT != 0  # the first piece begins inside its block
@@ -76,7 +77,7 @@ def sum_latents(
 
 @triton.jit
 def _pieces(
-    slots, frames, weights, rows, offsets, owners, partials, width,
+    slots, s, weights, rows, offsets, owners, partials, width,
     D: tl.constexpr, SEGMENT: tl.constexpr, SLOTS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     place = tl.program_id(0).to(tl.int64)
@@ -89,20 +90,20 @@ def _pieces(
     begin = tl.maximum(start, block * SEGMENT)
     end = tl.minimum(stop, block * SEGMENT + SEGMENT)
     mine = (stop - start > SEGMENT) & (begin < end) & ((place % 2 == 0) | (start > block * SEGMENT))
-    total = sum_slots(slots, frames, weights, rows, begin, tl.where(mine, end, begin), column, D, SLOTS)
+    total = sum_slots(slots, s, weights, rows, begin, tl.where(mine, end, begin), column, D, SLOTS)
     wanted = mine[:, None] & (column < D)[None, :]
     tl.store(partials + (place * D + column)[None, :], total, mask=wanted)
 
 
 @triton.jit
 def _outer(
-    slots, frames, weights, rows, offsets, partials, sums, width,
+    slots, s, weights, rows, offsets, partials, sums, width,
     D: tl.constexpr, SEGMENT: tl.constexpr, SLOTS: tl.constexpr, LATENTS: tl.constexpr, COLUMNS: tl.constexpr,
     WIDEN: tl.constexpr,
 ):  # fmt: skip
     latent = tl.program_id(0).to(tl.int64) * LATENTS + tl.arange(0, LATENTS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    total = sum_latents(slots, frames, weights, rows, offsets, partials, latent, column, width, D, SEGMENT, SLOTS)
+    total = sum_latents(slots, s, weights, rows, offsets, partials, latent, column, width, D, SEGMENT, SLOTS)
     wanted = (latent < width)[:, None] & (column < D)[None, :]
     tl.store(sums + latent[:, None] * D + column[None, :], narrowed(total, sums, WIDEN), mask=wanted)
 
@@ -124,17 +125,16 @@ def _total(slots, weights, offsets, sums, width, LATENTS: tl.constexpr, SLOTS: t
 def transpose(indices: Tensor, weights: Tensor, width: int) -> Transposed:
     """Sort the slots of ``indices [n, s]`` by latent, stably; slots whose weight is 0 are left out.
 
-    The host learns nothing of the outcome: `slots` and `frames` keep their length n * s, and what lies beyond ``offsets[F]``
-    means nothing. Sorted are 32-bit keys, half as many radix passes as for the 64-bit indices.
+    The host learns nothing of the outcome: `slots` keeps its length n * s, and what lies beyond ``offsets[F]`` means nothing.
+    Sorted are 32-bit keys, half as many radix passes as for the 64-bit indices.
     """
     keys = torch.empty(indices.numel(), dtype=torch.int32, device=indices.device)
+    counts = torch.zeros(width + 1, dtype=torch.int32, device=indices.device)
     launch(
-        _keys, (triton.cdiv(len(keys), TILE),), indices.contiguous(), weights.contiguous(), keys, len(keys), width,
+        _keys, (triton.cdiv(len(keys), TILE),), indices.contiguous(), weights.contiguous(), keys, counts, len(keys), width,
         TILE=TILE, num_warps=4,
     )  # fmt: skip
-    latents, slots = keys.sort(stable=True)
-    offsets = torch.searchsorted(latents, torch.arange(width + 1, dtype=torch.int32, device=indices.device))
-    return Transposed(slots, slots // max(1, indices.shape[1]), offsets)
+    return Transposed(keys.sort(stable=True).indices, indices.shape[1], counts.cumsum(0))
 
 
 def outer(t: Transposed, weights: Tensor, rows: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -149,7 +149,7 @@ def outer(t: Transposed, weights: Tensor, rows: Tensor, dtype: torch.dtype | Non
     partials = hot(t, weights, rows)
     launch(
         _outer, (triton.cdiv(t.width, latents), triton.cdiv(d, columns)),
-        t.slots, t.frames, weights, rows, t.offsets, partials, sums, t.width,
+        t.slots, weights.shape[1], weights, rows, t.offsets, partials, sums, t.width,
         D=d, SEGMENT=SEGMENT, SLOTS=SLOTS, LATENTS=latents, COLUMNS=columns, WIDEN=INTERPRET,
         num_warps=warps(latents * columns, rows),
     )  # fmt: skip
@@ -166,7 +166,7 @@ def hot(t: Transposed, weights: Tensor, rows: Tensor) -> Tensor:
     owners = torch.searchsorted(t.offsets, cuts, right=True) - 1
     _, columns = tile(d)
     launch(
-        _pieces, (2 * blocks, triton.cdiv(d, columns)), t.slots, t.frames, weights, rows, t.offsets, owners, partials, t.width,
+        _pieces, (2 * blocks, triton.cdiv(d, columns)), t.slots, weights.shape[1], weights, rows, t.offsets, owners, partials, t.width,
         D=d, SEGMENT=SEGMENT, SLOTS=SLOTS, COLUMNS=columns, num_warps=warps(columns, rows),
     )  # fmt: skip
     return partials
