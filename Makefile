@@ -4,6 +4,7 @@
 #   make test-slow     longer checks of what the embedded generator knows, and of the benches
 #   make bench         every op beside its reference, and musae's training step (pytest-benchmark)
 #   make peers         the other libraries that `musae bench peers` compares with, in .venv-peers (2.6 GB)
+#   make ci-proof      how often `musae ci` cries wolf, and catches a planted slowdown (about an hour)
 #   make test-triton   the kernels' tests on Triton kernels, interpreted where there is no GPU (part of make test)
 PYTHON ?= python3
 VENV ?= .venv
@@ -54,6 +55,9 @@ $(PEERS)/.installed: bench/constraints-peers.txt
 	$(PEERS)/bin/python -m pip install --quiet --constraint $< torch sae-lens eai-sparsify dictionary-learning overcomplete
 	@$(PEERS)/bin/python -c 'import torchvision' 2>/dev/null || $(PEERS)/bin/python -m pip uninstall --quiet --yes torchvision
 	@touch $@
+
+ci-proof: $(INSTALLED)
+	nice -n 5 $(VENV)/bin/python -m musae.bench.ci.proof
 
 test-slow: $(INSTALLED)
 	$(VENV)/bin/pytest -m slow -s

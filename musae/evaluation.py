@@ -109,9 +109,9 @@ def score(
             begun = time.perf_counter()
             scores = registry.load("tasks", task).score(features, data)
             kernels, _ = choose(torch.device("cpu"), torch.float32)
-            made = provenance(
-                device=f"{device()}, {kernels} kernels", threads=torch.get_num_threads(), seconds=time.perf_counter() - begun
-            )
+            seconds = time.perf_counter() - begun
+            where = f"{device()}, {kernels} kernels"
+            made = provenance(device=where, threads=torch.get_num_threads(), seconds=seconds)
         file = RowFile.of(cell, made, task_card(task), scores)
         write(results, file)
         files.append(file)

@@ -85,17 +85,17 @@ class Topk(GradientMethod):
         centre = geometric_median(sample)
         spread = (sample - centre).square().sum(1).mean()
         directions = torch.randn(self.width, frames.d, generator=generator("topk", self.seed))
-        directions = functional.normalize(directions, dim=1)
+        directions = functional.normalize(directions, dim=1).to(sample.device)
         self.parameters = {
             "W_enc": directions.clone(),
-            "b_enc": torch.zeros(self.width),
+            "b_enc": torch.zeros(self.width, device=sample.device),
             "W_dec": directions,
-            "b_dec": torch.zeros(frames.d),
+            "b_dec": torch.zeros(frames.d, device=sample.device),
         }
         self.buffers = {
             "centre": centre,
             "scale": torch.sqrt(frames.d / spread.clamp_min(1e-30)),
-            "silent": torch.zeros(self.width, dtype=torch.int64),
+            "silent": torch.zeros(self.width, dtype=torch.int64, device=sample.device),
             "limit": torch.tensor(int(self.dead_after * self.epochs * frames.frames)),
         }
 
