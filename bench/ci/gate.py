@@ -78,8 +78,9 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """Whether the gate is shut: a red test, a slower bench, or one that only the base can run."""
-        return not self.tests.green or any(decision.fails for decision in self.decisions)
+        """Whether the gate is shut: a red test, a slower bench, one that only the base can run, or nothing to compare at all."""
+        nothing = all(decision.effect is None for decision in self.decisions)
+        return not self.tests.green or nothing or any(decision.fails for decision in self.decisions)
 
 
 def run(
@@ -98,7 +99,7 @@ def run(
     """
     check(head.path)
     say(f"correctness: {SUITE.as_posix()} of {head.name}")
-    tests = correctness(head.path)
+    tests = correctness(head.path, device)
     if not tests.green:
         return Outcome(base, head, tests)
     say(f"speed: {head.name} against {base.name}")
@@ -128,13 +129,29 @@ def check(checkout: Path) -> None:
         raise UserError("pytest is not installed, and `musae ci` runs tests first; pip install 'musae[dev]'.")
 
 
-def correctness(checkout: Path) -> Correctness:
-    """Run the kernels' tests of a checkout; pytest's output goes to standard error as it comes."""
+def correctness(checkout: Path, device: str = "cpu") -> Correctness:
+    """Run the kernels' tests of a checkout; pytest's output goes to standard error as it comes.
+
+    Without a GPU they run twice: on the paths of a CPU, and on the Triton kernels in Triton's interpreter.
+    """
+    found = _pytest(checkout, {})
+    if device == "cuda" or not found.green:
+        return found
+    interpreted = _pytest(checkout, {"TRITON_INTERPRET": "1"})
+    for kind in ("tests", "errors", "failures", "skipped"):
+        found.report.set(kind, str(int(found.report.get(kind, "0")) + int(interpreted.report.get(kind, "0"))))
+    for case in interpreted.report.findall("testcase"):
+        case.set("name", f"{case.get('name')} (interpreted)")
+        found.report.append(case)
+    return Correctness(found.report, interpreted.code)
+
+
+def _pytest(checkout: Path, more: Mapping[str, str]) -> Correctness:
     with tempfile.TemporaryDirectory(prefix="musae-ci-") as folder:
         report = Path(folder) / "junit.xml"
         done = subprocess.run(
             [sys.executable, "-P", "-m", "pytest", SUITE.as_posix(), f"--junitxml={report}", "-p", "no:cacheprovider"],
-            cwd=checkout, env=environment(checkout), stdin=subprocess.DEVNULL, stdout=STDERR, check=False,
+            cwd=checkout, env=environment(checkout) | dict(more), stdin=subprocess.DEVNULL, stdout=STDERR, check=False,
         )  # fmt: skip
         try:
             suite = ET.parse(report).getroot().find("testsuite")

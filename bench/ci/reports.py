@@ -61,6 +61,8 @@ def headline(outcome: Outcome) -> str:
         return f"FAILED: {outcome.tests.words}; no speed was measured"
     failing = [decision for decision in outcome.decisions if decision.fails]
     compared = sum(decision.effect is not None for decision in outcome.decisions)
+    if outcome.failed and not failing:
+        return f"FAILED: {outcome.tests.words}; no bench ran in both checkouts, so nothing was compared"
     if not failing:
         return f"passed: {outcome.tests.words}; none of {_count(compared)} is shown to be slower"
     parts = []

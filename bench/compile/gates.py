@@ -51,6 +51,10 @@ def _kernel(kernel: Kernel) -> Iterator[Verdict]:
         kernel.built.shared <= limit,
         f"{kernel.where}: {kernel.built.shared:,} bytes of shared memory of {limit:,} that a block can have",
     )
+    if kernel.dots and not code.row_loads:
+        yield Verdict(
+            "row loads of 128 bits", False, f"{kernel.where}: multiplies rows, and no load of rows was found in its code"
+        )
     if code.row_loads:
         share = code.row_loads_128 / code.row_loads
         yield Verdict(

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from musae.bench.compile import subjects
-from musae.bench.compile.count import VECTOR, Traffic, counting
+from musae.bench.compile.count import Traffic, counting
 from musae.bench.compile.eager import EagerBytes
 from musae.bench.compile.interpreter import executing, unexecuted
 from musae.bench.compile.specialisation import Specialisation, specialise
@@ -93,7 +93,7 @@ class Launches:
 
     def _note(self, key: str, traffic: Traffic) -> None:
         for line in traffic.lines.values():
-            if line.kind == "load" and line.rows and line.run >= VECTOR:
+            if line.kind == "load" and line.rows:
                 self.row_lines.add((line.file, line.line))
             elif line.kind == "atomic":
                 (self.integer_atomics if "int" in line.dtype else self.float_atomics).add((line.file, line.line))

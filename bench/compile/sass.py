@@ -65,7 +65,7 @@ class Code:
     """Instructions that access local memory."""
     loads: int
     row_loads: int
-    """Load instructions of lines that read runs of at least 16 bytes of rows."""
+    """Load instructions of lines that read rows, tensors ``[*, d]``."""
     row_loads_128: int
     """Those that read 128 bits or more at once."""
     stores: int

@@ -39,10 +39,14 @@ def adam(
     Master weights and moments are float32 (or float64), ``[F, d]`` or ``[F]``; `grad` has the parameter's shape, or is a factored
     one, or several. Raises UserError for bad shapes, dtypes or devices.
     """
+    if step < 1:
+        raise UserError(f"adam: step = {step} must count from 1: its bias correction divides by zero before.")
     if not isinstance(grad, Tensor):
         factors = [grad] if isinstance(grad, Outer) else list(grad)
         if len(factors) == 1:
             return _adam_outer(param, factors[0], exp_avg, exp_avg_sq, step, lr, unit_norm)
+        for f in factors:
+            _check_factors(param, f)
         path = dispatch.path_for(param)
         grad = sum_of([path.outer(f.transposed, f.weights, f.rows, param.dtype) for f in factors])
     check_tensors("adam", param=param, grad=grad, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq)
@@ -77,10 +81,24 @@ def _adam_outer(
 ) -> tuple[Tensor, Tensor, Tensor]:
     check_tensors("adam", param=param, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq, weights=grad.weights, rows=grad.rows)
     _check_state(param, exp_avg, exp_avg_sq, unit_norm)
-    check_shapes("adam", rows=(grad.rows, (None, param.shape[1])), offsets=(grad.transposed.offsets, (len(param) + 1,)))
+    _check_factors(param, grad)
     path = dispatch.path_for(param)
     path.adam_outer(param, grad.transposed, grad.weights, grad.rows, exp_avg, exp_avg_sq, step, lr, unit_norm)
     return param, exp_avg, exp_avg_sq
+
+
+def _check_factors(param: Tensor, grad: Outer) -> None:
+    """Raise UserError unless a factored gradient is one of `param`, and its parts belong to each other."""
+    n = len(grad.rows)
+    slots = grad.transposed.slots.numel()
+    check_shapes(
+        "adam",
+        weights=(grad.weights, (n, None)),
+        rows=(grad.rows, (n, param.shape[1])),
+        offsets=(grad.transposed.offsets, (len(param) + 1,)),
+    )
+    if slots > grad.weights.numel():
+        raise UserError(f"adam: the code has {slots} slots and there are {grad.weights.numel()} weights; transpose this code.")
 
 
 def _check_state(param: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, unit_norm: bool, **more: Tensor) -> None:

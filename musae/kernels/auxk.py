@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from musae.kernels import dispatch
 from musae.kernels.op import TOLERANCE, Op, Shape, accumulator, check_shapes, check_tensors, dyadic
 from musae.kernels.sparse_decode import sparse_decode
 from musae.kernels.topk_encode import topk_encode
@@ -38,8 +39,9 @@ def auxk(x: Tensor, error: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, 
         guess = torch.relu(functional.linear(x.to(wide), W, b)) @ atoms
     else:
         values, indices = topk_encode(x, W_enc, b_enc, k, among=dead)
-        guess = sparse_decode(values, indices, W_dec, W_dec.new_zeros(W_dec.shape[1]))
-    return _relative(error.to(guess.dtype), guess)
+        guess = sparse_decode(values, indices, W_dec, torch.zeros_like(W_dec[0]))
+    loss: Tensor = _RelativeError.apply(error, guess)  # type: ignore[no-untyped-call]
+    return loss
 
 
 def reference(x: Tensor, error: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, dead: Tensor, k: int) -> Tensor:
@@ -50,11 +52,28 @@ def reference(x: Tensor, error: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Ten
     values, places = h.sort(dim=1, descending=True, stable=True)
     kept = min(k, len(dead))
     guess = torch.einsum("nk,nkd->nd", values[:, :kept], W_dec[dead][places[:, :kept]])
-    return _relative(error, guess)
-
-
-def _relative(error: Tensor, guess: Tensor) -> Tensor:
     return (error - guess).square().mean() / error.square().mean().clamp_min(TINY)
+
+
+class _RelativeError(torch.autograd.Function):
+    """``mean((error - guess)^2) / mean(error^2)``: either pass reads error and guess once, on paths that can."""
+
+    @staticmethod
+    def forward(ctx: Any, error: Tensor, guess: Tensor) -> Tensor:
+        ctx.path = dispatch.path_for(guess)
+        means: Tensor = ctx.path.mean_squares(error, guess)
+        ctx.save_for_backward(error, guess, means)
+        return means[0] / means[1].clamp_min(TINY)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, Tensor]:
+        error, guess, means = ctx.saved_tensors
+        square = means[1].clamp_min(TINY)
+        by_guess = 2 * upstream[0] / (square * error.numel())
+        by_square = torch.where(means[1] < TINY, 0, by_guess * (means[0] / square))  # what is clamped has no gradient
+        factors = torch.stack([by_guess, by_square])
+        gradients: tuple[Tensor | None, Tensor] = ctx.path.relative_gradients(error, guess, factors, ctx.needs_input_grad[0])
+        return gradients
 
 
 def _inputs(shape: Shape, dtype: torch.dtype, device: torch.device, seed: int) -> tuple[Any, ...]:

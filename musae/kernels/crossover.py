@@ -1,8 +1,8 @@
 """Where sparse sums over rows start losing to matrix products with the dense code: measured, per device and path.
 
 A code of share k / F is decoded, and both its gradients taken, sparsely and densely; the largest share at which sparse is the
-faster is found by doubling from 1/512. It is a power of two, so that noise moves it rarely, and it is measured once and cached.
-"""
+faster is found by doubling from 1/512. It is measured once and cached: near it, another measurement may choose otherwise, and
+then sums round otherwise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SIZES = {"cpu": (128, 256, 2048), "cuda": (4096, 1024, 32768)}
 """Frames, d and F that it is measured at: rows of some hundred floats, more atoms than a core's cache holds."""
 SHARES = tuple(2.0**-power for power in range(9, 0, -1))
-REPEATS = 3
+REPEATS = 5
 
 
 def measure(path: Path, device: torch.device) -> dict[str, Any]:

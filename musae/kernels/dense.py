@@ -1,4 +1,4 @@
-"""Sums over rows by matrix products: what pays where a code is not sparse enough (see `musae.kernels.dispatch.sparse_pays`).
+"""Sums over rows by matrix products: what pays where a code is not sparse enough (see `musae.kernels.dispatch.sums`).
 
 The same functions as in a path, over codes made dense a chunk of frames or latents at a time.
 """

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from musae.errors import UserError
 from musae.files import atomic_path, cache_root
+from musae.kernels import dense
 from musae.kernels.transposed import Transposed
 
 MODULES = {"portable": "musae.kernels.portable", "extension": "musae.kernels.cpu.path", "triton": "musae.kernels.gpu.path"}
@@ -37,14 +38,9 @@ ALWAYS_SPARSE = 1 / 1024
 """Share of active latents below which nothing is measured: sparse wins on every device by far."""
 
 
-class Path(Protocol):
-    """The functions of a path; `musae.kernels.portable` documents them."""
+class Sums(Protocol):
+    """Sums over the rows that a code names; `musae.kernels.dense` has them, too."""
 
-    NAME: str
-
-    def topk(self, x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]: ...
-    def batch_topk(self, x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]: ...
-    def jumprelu(self, x: Tensor, W_enc: Tensor, b_enc: Tensor, threshold: Tensor, half_band: float) -> tuple[Tensor, Tensor]: ...
     def gather_sum(
         self, weights: Tensor, indices: Tensor, rows: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
     ) -> Tensor: ...
@@ -52,9 +48,23 @@ class Path(Protocol):
     def dots_and_sum(
         self, upstream: Tensor, indices: Tensor, rows: Tensor, dtype: torch.dtype | None = None
     ) -> tuple[Tensor, Tensor]: ...
-    def transpose(self, indices: Tensor, weights: Tensor, width: int) -> Transposed: ...
     def outer(self, t: Transposed, weights: Tensor, rows: Tensor, dtype: torch.dtype | None = None) -> Tensor: ...
+
+
+class Path(Sums, Protocol):
+    """The functions of a path; `musae.kernels.portable` documents them."""
+
+    NAME: str
+
+    def topk(self, x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, among: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    def batch_topk(self, x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]: ...
+    def jumprelu(self, x: Tensor, W_enc: Tensor, b_enc: Tensor, threshold: Tensor, half_band: float) -> tuple[Tensor, Tensor]: ...
+    def transpose(self, indices: Tensor, weights: Tensor, width: int) -> Transposed: ...
     def total(self, t: Transposed, weights: Tensor) -> Tensor: ...
+    def mean_squares(self, error: Tensor, guess: Tensor) -> Tensor: ...
+    def relative_gradients(
+        self, error: Tensor, guess: Tensor, factors: Tensor, of_error: bool
+    ) -> tuple[Tensor | None, Tensor]: ...
     def adam(
         self, param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, step: int, lr: float, unit_norm: bool
     ) -> None: ...
@@ -110,14 +120,13 @@ def choose(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
     return "portable", f"no kernels for {device.type}"
 
 
-def sparse_pays(slots: int, width: int, x: Tensor) -> bool:
-    """Whether sums over `slots` rows of `width` are faster than the product with a dense code, for tensors like `x`."""
+def sums(path: Path, slots: int, width: int, x: Tensor) -> Sums:
+    """What computes sums over `slots` rows of `width`: the path, or products with the dense code where they are faster."""
     if slots <= ALWAYS_SPARSE * width:
-        return True
-    name = choose(x.device, x.dtype)[0]
-    if x.dtype == torch.float64 or (name == "triton" and x.device.type == "cpu"):
-        return True  # nothing is timed there: float64 is for references, the interpreter for tests
-    return slots <= crossover(name, x.device) * width
+        return path
+    if x.dtype == torch.float64 or (path.NAME == "triton" and x.device.type == "cpu"):
+        return path  # nothing is timed there: float64 is for references, the interpreter for tests
+    return path if slots <= crossover(path.NAME, x.device) * width else cast(Sums, dense)
 
 
 def crossover(path: str, device: torch.device) -> float:
@@ -128,7 +137,8 @@ def crossover(path: str, device: torch.device) -> float:
 def crossover_file(path: str, device: torch.device, root: FilePath | None = None) -> FilePath:
     """Where the measured crossover is kept."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    return (root or FilePath(cache_root())) / "kernels" / f"crossover-{path}-{name}.json"
+    threads = "" if device.type == "cuda" else f"-{torch.get_num_threads()}-threads"
+    return (root or FilePath(cache_root())) / "kernels" / f"crossover-{path}-{name}{threads}.json"
 
 
 @functools.cache
@@ -185,10 +195,8 @@ def _check_reach(name: str, device: torch.device) -> None:
 
 
 def _extension() -> tuple[bool, str]:
-    try:
-        from musae.kernels.cpu import extension
-    except ImportError:
-        return False, "not there yet"
+    from musae.kernels.cpu import extension
+
     return extension.available(), extension.status()[1]
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from musae.kernels import dense, dispatch, factored
+from musae.kernels import dispatch, factored
 from musae.kernels.dispatch import Path
+from musae.kernels.op import first_order
 from musae.kernels.transposed import shared
 
 Find = Callable[[Path, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -34,11 +35,14 @@ class _Encode(torch.autograd.Function):
         ctx.dtypes = x.dtype, W_enc.dtype, b_enc.dtype
         x, W_enc = x.contiguous(), W_enc.to(x.dtype).contiguous()
         values, indices = find(ctx.path, x, W_enc, b_enc.to(x.dtype).contiguous())
+        if any(ctx.needs_input_grad):  # now, while a forced path is known: backward may run in another thread
+            ctx.sums = dispatch.sums(ctx.path, indices.shape[1], len(W_enc), x)
         ctx.save_for_backward(x, W_enc, values, indices)
         ctx.mark_non_differentiable(indices)
         return values, indices
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         x, W_enc, values, indices = ctx.saved_tensors
         through = upstream[0] * (values > 0)
@@ -52,7 +56,7 @@ def gradients(
 
     `kept` tells, by not being 0, which slots there are; ``through`` is 0 in the others.
     """
-    sums = ctx.path if dispatch.sparse_pays(indices.shape[1], len(W_enc), x) else dense
+    sums = ctx.sums
     dx = dW = db = None
     if ctx.needs_input_grad[0]:
         dx = sums.gather_sum(through, indices, W_enc, dtype=ctx.dtypes[0])

@@ -23,8 +23,9 @@ from torch import Tensor
 from musae.errors import UserError
 from musae.kernels import dispatch, factored
 from musae.kernels.encoding import gradients
-from musae.kernels.op import TOLERANCE, Op, Shape, dyadic
+from musae.kernels.op import TOLERANCE, Op, Shape, dyadic, first_order
 from musae.kernels.topk_encode import check_encoder, encoder_bytes
+from musae.kernels.transposed import shared
 
 
 def jumprelu(x: Tensor, W_enc: Tensor, b_enc: Tensor, threshold: Tensor, bandwidth: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,23 +68,27 @@ class _JumpReLU(torch.autograd.Function):
         z, indices = ctx.path.jumprelu(x, W_enc, b_enc.to(x.dtype).contiguous(), threshold, bandwidth / 2)
         threshold = threshold.to(z.dtype)
         active = z > threshold[indices]
+        if any(ctx.needs_input_grad):  # now, while a forced path is known: backward may run in another thread
+            ctx.sums = dispatch.sums(ctx.path, indices.shape[1], len(W_enc), x)
         ctx.save_for_backward(x, W_enc, threshold, z, indices)
         ctx.mark_non_differentiable(indices)
         return z.where(active, 0), indices, active.sum(1, dtype=z.dtype)
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         x, W_enc, threshold, z, indices = ctx.saved_tensors
         by_value, _, by_l0 = upstream
         theta = threshold[indices]
-        there = z > -torch.inf
-        through = by_value * (there & (z > theta))
+        kept = (z > -torch.inf).to(z.dtype)  # the slots that there are: in empty ones z is -inf, and all below is 0
+        through = by_value * (z > theta)
         dthreshold = None
         if ctx.needs_input_grad[3]:
-            band = there & ((z - theta).abs() < ctx.bandwidth / 2)
+            band = (z - theta).abs() < ctx.bandwidth / 2
             pseudo = (theta * by_value + by_l0[:, None]).masked_fill_(~band, 0).div_(-ctx.bandwidth)
-            dthreshold = ctx.path.total(ctx.path.transpose(indices, pseudo, len(W_enc)), pseudo).to(ctx.dtypes[3])
-        return *gradients(ctx, x, W_enc, there.to(z.dtype), indices, through), dthreshold, None, None
+            by_latent = shared.of(ctx.path.transpose, indices, kept, len(W_enc))
+            dthreshold = ctx.path.total(by_latent, pseudo).to(ctx.dtypes[3])
+        return *gradients(ctx, x, W_enc, kept, indices, through), dthreshold, None, None
 
 
 class _Jump(torch.autograd.Function):

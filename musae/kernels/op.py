@@ -14,6 +14,7 @@ float32, say). Weights are then rounded to the frames' dtype; sums and values ar
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -80,6 +81,18 @@ def ops() -> dict[str, Op]:
 def dyadic(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Tensor:
     """Random multiples of 1/8 between -2 and 2."""
     return (torch.randint(-16, 17, shape, generator=generator) / 8).to(device, dtype)
+
+
+def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward pass that raises UserError where its own derivative is wanted: it would be missing, silently."""
+
+    @functools.wraps(backward)
+    def guarded(ctx: Any, *upstream: Tensor) -> Any:
+        if torch.is_grad_enabled():  # it is only in a backward pass with create_graph=True
+            raise UserError("kernels have no second derivatives; call backward without create_graph, or take the op's reference.")
+        return backward(ctx, *upstream)
+
+    return guarded
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:

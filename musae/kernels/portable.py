@@ -30,8 +30,11 @@ TINY = 1e-30
 """Keeps an all-zero row from dividing by zero."""
 
 
-def topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest positive pre-activations of each frame; see `musae.kernels.topk_encode`."""
+def topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The k largest positive pre-activations of each frame, of the latents `among`; see `musae.kernels.topk_encode`."""
+    if among is not None:
+        values, indices = topk(x, W_enc[among], b_enc[among], k)
+        return values, among[indices].masked_fill_(values == 0, 0)
     values = x.new_empty(x.shape[0], k, dtype=accumulator(x.dtype))
     indices = torch.empty(x.shape[0], k, dtype=torch.int64, device=x.device)
     for rows, h in _chunks(x, W_enc, b_enc, rectify=True):
@@ -126,14 +129,33 @@ def total(t: Transposed, weights: Tensor) -> Tensor:
     return torch.segment_reduce(weights.flatten()[t.slots[: int(t.offsets[-1])]], "sum", offsets=t.offsets, initial=0)
 
 
+def mean_squares(error: Tensor, guess: Tensor) -> Tensor:
+    """Means of ``(error - guess)^2`` and of ``error^2``: ``[n, d], [n, d] -> [2]``, in the accumulator's dtype."""
+    error = error.to(accumulator(error.dtype))
+    return torch.stack([(error - guess).square_().mean(), error.square().mean()])
+
+
+def relative_gradients(error: Tensor, guess: Tensor, factors: Tensor, of_error: bool) -> tuple[Tensor | None, Tensor]:
+    """Gradients of a function of `mean_squares`, by error and by guess ``[n, d]``, each in its tensor's dtype.
+
+    ``factors [2]``: by guess it is ``f_0 (guess - error)``; by error ``-f_0 (guess - error) - f_1 error``, or None without
+    `of_error`.
+    """
+    wide = error.to(accumulator(error.dtype))
+    d_guess = (guess - wide).mul_(factors[0])
+    d_error = (wide * -factors[1]).sub_(d_guess).to(error.dtype) if of_error else None
+    return d_error, d_guess.to(guess.dtype)
+
+
 @torch.no_grad()
 def adam(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, step: int, lr: float, unit_norm: bool) -> None:
     """One step in place, the `step`-th; see `musae.kernels.adam`."""
     grad = grad.to(param.dtype)
     if unit_norm:
         grad = grad.addcmul(param, torch.linalg.vecdot(param, grad).unsqueeze(1), value=-1)
+    count = torch.tensor(step - 1.0, dtype=torch.float32, device=param.device)
     torch_adam(
-        [param], [grad], [exp_avg], [exp_avg_sq], [], [torch.tensor(step - 1.0, device=param.device)], fused=True,
+        [param], [grad], [exp_avg], [exp_avg_sq], [], [count], fused=True,
         amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=lr, weight_decay=0.0, eps=EPS, maximize=False,
     )  # fmt: skip
     if unit_norm:
@@ -232,6 +254,7 @@ def _chunks(x: Tensor, W_enc: Tensor, b_enc: Tensor, rectify: bool) -> Iterator[
 def _linear(device: torch.device, dtype: torch.dtype, rectify: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """``x W^T + b``, by oneDNN where it is there: twice the speed of `mm` on AMD."""
     if device.type == "cpu" and dtype == torch.float32 and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        attribute = "relu" if rectify else "none"
-        return lambda x, W, b: torch.ops.mkldnn._linear_pointwise(x, W, b, attribute, [], "")
+        linear = torch.ops.mkldnn._linear_pointwise
+        # its own ReLU turns NaN into 0, which would hide a broken frame
+        return lambda x, W, b: linear(x, W, b, "none", [], "").relu_() if rectify else linear(x, W, b, "none", [], "")
     return lambda x, W, b: functional.linear(x, W, b).relu_() if rectify else functional.linear(x, W, b)

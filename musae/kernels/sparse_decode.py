@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from musae.errors import UserError
-from musae.kernels import dense, dispatch, factored
-from musae.kernels.op import TOLERANCE, Op, Shape, check_shapes, check_tensors, dyadic
+from musae.kernels import dispatch, factored
+from musae.kernels.op import TOLERANCE, Op, Shape, check_shapes, check_tensors, dyadic, first_order
 from musae.kernels.transposed import shared
 
 
@@ -48,19 +48,20 @@ class _SparseDecode(torch.autograd.Function):
         ctx.dtypes = values.dtype, W_dec.dtype, b_dec.dtype
         values, indices, W_dec = values.contiguous(), indices.contiguous(), W_dec.contiguous()
         ctx.save_for_backward(values, indices, W_dec)
-        sums = ctx.path if dispatch.sparse_pays(indices.shape[1], len(W_dec), W_dec) else dense
-        decoded: Tensor = sums.gather_sum(values, indices, W_dec, b_dec)
+        ctx.sums = dispatch.sums(ctx.path, indices.shape[1], len(W_dec), W_dec)
+        decoded: Tensor = ctx.sums.gather_sum(values, indices, W_dec, b_dec)
         return decoded
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         values, indices, W_dec = ctx.saved_tensors
         g = upstream[0].contiguous()
-        sums = ctx.path if dispatch.sparse_pays(indices.shape[1], len(W_dec), W_dec) else dense
-        dvalues = dW = db = None
+        sums = ctx.sums
+        dvalues = dW = None
         if ctx.needs_input_grad[0]:
             dvalues, db = sums.dots_and_sum(g, indices, W_dec, ctx.dtypes[0])
-        elif ctx.needs_input_grad[3]:
+        else:
             db = g.sum(0)
         if ctx.needs_input_grad[2]:
             by_latent = shared.of(ctx.path.transpose, indices, values, len(W_dec))

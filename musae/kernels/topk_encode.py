@@ -33,10 +33,7 @@ def topk_encode(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, among: Tensor |
         raise UserError(f"topk_encode: `among` is {among.dtype} on {among.device}; give int64 indices on {x.device}.")
 
     def find(path: Path, x: Tensor, W_enc: Tensor, b_enc: Tensor) -> tuple[Tensor, Tensor]:
-        if among is None:
-            return path.topk(x, W_enc, b_enc, k)
-        values, indices = path.topk(x, W_enc[among], b_enc[among], k)
-        return values, among[indices].masked_fill_(values == 0, 0)
+        return path.topk(x, W_enc, b_enc, k, among)
 
     return encode(x, W_enc, b_enc, find)
 

@@ -61,7 +61,9 @@ def test_a_bad_kernel_fails_with_a_sentence(kernel, gate, words):
 
 def test_nine_tenths_of_wide_loads_are_enough_and_kernels_without_rows_are_not_asked():
     assert failed([changed(row_loads_128=18)], []) == {}
-    assert failed([changed(row_loads=0, row_loads_128=0)], []) == {}
+    none = changed(row_loads=0, row_loads_128=0)
+    assert failed([replace(none, dots=0)], []) == {}
+    assert "multiplies rows" in failed([none], [])["row loads of 128 bits"]
 
 
 def test_a_kernel_without_products_needs_no_tensor_cores_but_the_encoder_does():

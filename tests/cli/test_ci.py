@@ -104,7 +104,7 @@ def test_equal_checkouts_pass_and_leave_all_reports(tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(step))
     result = call("--base-dir", base, "--head-dir", head, "--out", out)
     assert result.exit_code == 0, result.output
-    assert "passed: tests/kernels: 1 passed; none of 1 compared bench is shown to be slower" in result.stdout
+    assert "passed: tests/kernels: 2 passed; none of 1 compared bench is shown to be slower" in result.stdout
     assert {path.name for path in out.iterdir()} == {"junit.xml", "summary.md", "base.json", "head.json"}
     assert step.read_text() == "before\n" + (out / "summary.md").read_text()
     (bench,) = json.loads((out / "base.json").read_text())["benchmarks"]

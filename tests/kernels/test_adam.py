@@ -135,3 +135,17 @@ def test_bad_arguments_are_one_sentence(change: dict, says: str) -> None:
     arguments |= {"exp_avg": torch.zeros(4, 3), "exp_avg_sq": torch.zeros(4, 3)} | change
     with pytest.raises(UserError, match=says):
         adam(**arguments, step=1, lr=1e-3)
+
+
+def test_factors_of_another_code_are_refused() -> None:
+    param = torch.zeros(6, 3)
+    state = (torch.zeros(6, 3), torch.zeros(6, 3))
+    by_latent = transpose(torch.randint(0, 6, (50, 2)), torch.ones(50, 2), 6)
+    with pytest.raises(UserError, match="rows has the shape"):
+        adam(param, Outer(by_latent, torch.ones(50, 2), torch.ones(50, 4)), *state, 1, 1e-3)
+    with pytest.raises(UserError, match="weights has the shape"):
+        adam(param, Outer(by_latent, torch.ones(50, 2), torch.ones(40, 3)), *state, 1, 1e-3)
+    with pytest.raises(UserError, match="100 slots and there are 10 weights"):
+        adam(param, Outer(by_latent, torch.ones(5, 2), torch.ones(5, 3)), *state, 1, 1e-3)
+    with pytest.raises(UserError, match="step = 0"):
+        adam(param, param, *state, 0, 1e-3)

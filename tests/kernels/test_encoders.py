@@ -145,3 +145,19 @@ def test_bad_bandwidths_are_one_sentence() -> None:
         jumprelu(x, w, b, b, 0.0)
     with pytest.raises(UserError, match=r"threshold has the shape \[3\]"):
         jumprelu(x, w, b, torch.ones(3), 0.1)
+
+
+def test_second_derivatives_are_refused(place) -> None:
+    """Backward passes are kernels: rather than a gradient without its second-order part, there is a sentence."""
+    x, w = torch.randn(6, 8).to(place.device).requires_grad_(), torch.randn(32, 8).to(place.device)
+    values, _ = topk_encode(x, w, torch.zeros(32, device=place.device), 4)
+    with pytest.raises(UserError, match="no second derivatives"):
+        torch.autograd.grad(values.sum(), x, create_graph=True)
+
+
+def test_nan_is_not_hidden(place) -> None:
+    x, w = torch.randn(40, 8).to(place.device), torch.randn(64, 8).to(place.device)
+    x[3, 2] = torch.nan
+    values, _ = topk_encode(x, w, torch.zeros(64, device=place.device), 4)
+    assert bool(values[3].isnan().any())
+    assert bool(values[:3].isfinite().all())

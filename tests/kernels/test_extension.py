@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from musae.errors import UserError
-from musae.kernels import portable
+from musae.kernels import dispatch, portable
 from musae.kernels.cpu import extension, path
-from musae.kernels.topk_encode import reference
+from musae.kernels.sparse_decode import sparse_decode
+from musae.kernels.topk_encode import reference, topk_encode
 
 compiled = pytest.mark.skipif(not extension.available(), reason=f"no compiled kernels: {extension.status()[1]}")
 
@@ -353,3 +354,22 @@ def test_other_dtypes_and_layouts_are_computed_too() -> None:
     half = [t.bfloat16() for t in (x, W, b)]
     for got, want in zip(path.topk(*half, 4), portable.topk(*half, 4), strict=True):
         assert torch.equal(got, want)
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_defaults_of_pytorch_do_not_reach_what_kernels_write(dtype: torch.dtype) -> None:
+    """Buffers that were made in the default dtype would be too short, or read as other numbers."""
+    x, w, b = torch.randn(40, 16), torch.randn(96, 16), torch.zeros(96)
+    with dispatch.forced("extension"):
+        expected = topk_encode(x, w, b, 4)
+        decoded = sparse_decode(*expected, w, x[0])
+        torch.set_default_dtype(dtype)
+        try:
+            found = topk_encode(x, w, b, 4)
+            again = sparse_decode(*found, w, x[0])
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    assert torch.equal(again, decoded)

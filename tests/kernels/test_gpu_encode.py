@@ -10,6 +10,8 @@ from torch import Tensor
 if os.environ.get("TRITON_INTERPRET") != "1" and not torch.cuda.is_available():
     pytest.skip("needs TRITON_INTERPRET=1 or a GPU", allow_module_level=True)
 
+from musae.kernels import auxk
+from musae.kernels.dispatch import forced
 from musae.kernels.gpu import encode, merge, screen
 from musae.kernels.gpu.launch import Launch, observed
 
@@ -103,6 +105,49 @@ def test_jumprelu_is_exact_below_zero_too(shape: tuple[int, int, int, int]) -> N
     same(encode.jumprelu(*tensors, threshold, 0.25), jumprelu(exact(*tensors), threshold.double() - 0.25))
 
 
+def test_topk_among_some_is_exact_on_every_way_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every third latent, in odd places of a larger tensor: as usual, in several chunks of frames, and sorted by torch."""
+    x, W_enc, b_enc = dyadic((140, 12, 601, 5), torch.float32)
+    among = torch.stack([torch.arange(1, 601, 3)] * 2, 1)[:, 0].to(DEVICE)
+    values, places = topk(exact(x, W_enc, b_enc)[:, among], 5)
+    wanted = values, among[places].masked_fill(values == 0, 0)
+    same(encode.topk(x, W_enc, b_enc, 5, among), wanted)
+    monkeypatch.setattr(encode, "BUDGET", 1)
+    same(encode.topk(x, W_enc, b_enc, 5, among), wanted)
+    monkeypatch.setattr(merge, "LONGEST", 64)
+    same(encode.topk(x[:9], W_enc, b_enc, 5, among), (wanted[0][:9], wanted[1][:9]))
+
+
+def test_frames_whose_threshold_was_wrong_are_done_again_among_some() -> None:
+    """As below, where every second latent takes part."""
+    x, W_enc, b_enc = sparse((17, 17, 2048, 20), {3: (0, 16)})
+    among = torch.arange(0, 2048, 2, device=DEVICE)
+    seen: list[Launch] = []
+    with observed(seen.append):
+        code = encode.topk(x, W_enc, b_enc, 20, among)
+    assert [launch.name for launch in seen] == ["screen", "merge", "screen", "merge"]
+    same(code, topk(exact(x, W_enc, b_enc), 20))
+
+
+@pytest.mark.parametrize("path", ["triton", "portable"])
+@pytest.mark.parametrize(("shape", "scale"), [((1, 1), 1.0), ((33, 2049), 1.0), ((7, 5), 0.0), ((7, 5), 1e-17)])
+def test_relative_error_and_its_gradients(path: str, shape: tuple[int, int], scale: float) -> None:
+    """More elements than a program sums; an error of 0, and one whose square is below what may divide."""
+    generator = torch.Generator().manual_seed(3)
+    error, guess = (
+        (torch.randn(shape, generator=generator) * size).to(DEVICE).requires_grad_() for size in (scale, scale or 1.0)
+    )
+    with forced(path):
+        loss = auxk._RelativeError.apply(error, guess)
+    wide = [t.detach().double().requires_grad_() for t in (error, guess)]
+    wanted = (wide[0] - wide[1]).square().mean() / wide[0].square().mean().clamp_min(auxk.TINY)
+    with forced(path):
+        found = torch.autograd.grad(loss, (error, guess), loss.new_tensor(0.5))
+    expected = torch.autograd.grad(wanted, wide, wanted.new_tensor(0.5))
+    for one, other in zip((loss.detach(), *found), (wanted.detach(), *expected), strict=True):
+        assert float((one.double() - other).abs().max()) <= 1e-6 * float(other.abs().max())
+
+
 def sparse(shape: tuple[int, int, int, int], rows: dict[int, tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
     """Frames whose latents are -1, but for those that `rows` names by frame as first latent and distance: 1, 1 + 1/16, ..."""
     n, _, width, _ = shape
@@ -142,7 +187,7 @@ def test_usual_values_need_no_second_pass() -> None:
     wanted, places = topk(pre, 4)
     assert torch.allclose(values.double(), wanted, rtol=1e-5)
     assert torch.equal(indices, places)
-    kept = next(launch for launch in seen if launch.name == "screen").arguments[6]
+    kept = next(launch for launch in seen if launch.name == "screen").arguments[7]
     assert kept.sum(0).float().mean() < 100, "thresholds did not rise"
 
 

@@ -31,6 +31,7 @@ SHAPES = {
     "many slots": (5, 1030, 40, 33),
     "one slot": (70, 1, 9, 16),
     "rows in parts": (4, 3, 5, SPAN + 5),
+    "frames in blocks": (131, 9, 6, 12),
     "no frames": (0, 4, 8, 16),
     "no slots": (4, 0, 8, 16),
 }
@@ -234,7 +235,7 @@ def test_repeats_bitwise(seed: int) -> None:
         t = path.transpose(indices, weights, 3)
         state, _ = adam_case(3, 40, torch.zeros(3, 40, dtype=torch.float64, device=DEVICE), True, seed)
         path.adam_outer(state[0], t, weights, frames, state[1], state[2], 3, 1e-2, True)
-        runs.append(
-            [path.outer(t, weights, frames), path.total(t, weights), path.gather_sum(weights, indices, frames[:3]), *state]
-        )
+        dots, sums = path.dots_and_sum(frames, indices, frames[:3])
+        decoded = path.gather_sum(weights, indices, frames[:3])
+        runs.append([path.outer(t, weights, frames), path.total(t, weights), decoded, dots, sums, *state])
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))

@@ -140,12 +140,11 @@ def one_slot(width: int, n: int) -> tuple[Transposed, Tensor]:
 
 def far_slots(d: int) -> tuple[Transposed, Tensor, Tensor]:
     """A code with 2^31 slots of a latent whose programs do not run, 600 of a hot latent, and one: weights 2, rows [n, d] of 3."""
-    count, s = BEYOND + 601, 1
-    slots, frames, weights = virtual(count, dtype=torch.int64), virtual(count, dtype=torch.int64), virtual(count, s)
-    slots[-601:], frames[-601:] = torch.arange(BEYOND, count), 4
-    weights[-601:] = 2.0
+    count, s = BEYOND + 601, BEYOND // 4
+    slots, weights = virtual(count, dtype=torch.int64), virtual(5, s)
+    slots[-601:], weights[4, :601] = torch.arange(BEYOND, count), 2.0
     offsets = torch.tensor([0] + [BEYOND] * 999 + [count - 1, count])
-    return Transposed(slots, frames, offsets), weights, torch.full((5, d), 3.0)
+    return Transposed(slots, s, offsets), weights, torch.full((5, d), 3.0)
 
 
 def outer_of_far_rows() -> None:
@@ -253,6 +252,22 @@ def check_moved(param: Tensor, exp_avg: Tensor, unit_norm: bool, grad: float) ->
     assert float(exp_avg[-1, -1]) == pytest.approx(0.0 if unit_norm else 0.1 * grad, abs=1e-6)
 
 
+def means_of_far_rows() -> None:
+    """The difference is in the last element alone."""
+    error, guess = virtual(FRAMES, COLUMNS), virtual(FRAMES, COLUMNS)
+    error[-1, -1], guess[-1, -1] = 3.0, 5.0
+    means = path.mean_squares(error, guess)
+    assert (means * FRAMES * COLUMNS).tolist() == pytest.approx([4.0, 9.0])
+
+
+def gradients_of_far_rows() -> None:
+    error, guess = virtual(FRAMES, COLUMNS), virtual(FRAMES, COLUMNS)
+    error[-1, -1], guess[-1, -1] = 3.0, 5.0
+    with mock.patch.object(torch, "empty_like", lambda t: virtual(*t.shape)):
+        d_error, d_guess = path.relative_gradients(error, guess, torch.tensor([0.5, 2.0]), True)
+    assert (d_error[-1, -1], d_guess[-1, -1]) == (-7.0, 1.0)
+
+
 CASES: dict[str, Callable[[], None]] = {
     "gather_sum, rows": sums_of_far_rows,
     "gather_sum, slots": sums_over_many_slots,
@@ -269,6 +284,8 @@ CASES: dict[str, Callable[[], None]] = {
     "topk, slots": merge_into_far_slots,
     "batch_topk": cut_of_far_entries,
     "total, latents": total_of_far_latents,
+    "mean_squares": means_of_far_rows,
+    "relative_gradients": gradients_of_far_rows,
     "adam": lambda: adam_of_far_rows(FRAMES, COLUMNS, False),
     "adam, long atoms": lambda: adam_of_far_rows(FRAMES, COLUMNS, True),
     "adam, atoms": lambda: adam_of_far_rows(BEYOND // 8192 + 1, 8192, True),

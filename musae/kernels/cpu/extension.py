@@ -1,9 +1,10 @@
 """The compiled kernels: built on first use by the machine's C++ compiler, kept in musae's cache, loaded with ctypes.
 
-The sources beside this file need 64-bit x86 Linux, a CPU with AVX-512 and its BF16 instructions, and a compiler (``$CXX``, c++,
-g++ or clang++). Building takes seconds and is said on stderr. A machine that lacks something says so once, and PyTorch computes
-instead. Nothing happens at import. The library is named after a hash of sources, compiler, flags and CPU flags, and renamed into
-place, so that processes may build it at the same time.
+The sources beside this file need 64-bit x86 Linux, a CPU with AVX-512 and its BF16 and VNNI instructions, and a compiler
+(``$CXX``, c++, g++ or clang++). Building takes seconds and is said on stderr. A machine that lacks something says so once, and
+PyTorch computes instead. Nothing happens at import. The library is named after a hash of sources, compiler, flags and CPU flags,
+and renamed into place, so that processes may build it at the same time. One that somebody else could have put there is not
+loaded.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -24,7 +27,7 @@ from musae.files import atomic_path, cache_root
 
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread", "-w")
 COMPILERS = ("c++", "g++", "clang++")
-CPU_FLAGS = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16")
+CPU_FLAGS = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16", "avx512_vnni")
 """What the sources use, as /proc/cpuinfo names it."""
 SOURCES = Path(__file__).parent
 CPUINFO = Path("/proc/cpuinfo")
@@ -74,8 +77,13 @@ def library() -> ctypes.CDLL:
 def _outcome() -> tuple[ctypes.CDLL | None, str]:
     try:
         path, compiler = _built()
-        loaded = _load(path)
-    except (Unavailable, UserError, OSError) as error:
+        try:
+            loaded = _load(path)
+        except (OSError, AttributeError):  # cut short, or not what its name says: build it again
+            path.unlink(missing_ok=True)
+            path, compiler = _built()
+            loaded = _load(path)
+    except (Unavailable, UserError, OSError, AttributeError) as error:
         why = str(error)
         print(f"musae: the CPU kernels are not compiled, PyTorch computes instead: {why}", file=sys.stderr)
         return None, why
@@ -99,9 +107,19 @@ def _built() -> tuple[Path, str]:
     for part in (*(p.read_bytes() for p in sources), version.encode(), " ".join(FLAGS).encode(), flags.encode()):
         key.update(hashlib.sha256(part).digest())
     path = cache_root() / "kernels" / f"cpu-{key.hexdigest()[:16]}.so"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
         _compile(compiler, path)
+    for file in (path, path.parent):
+        _check_owner(file)
     return path, version
+
+
+def _check_owner(file: Path) -> None:
+    """Raise Unavailable where others than this user and root could have written the file or folder: it is going to be run."""
+    found = file.stat()
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Unavailable(f"{file} belongs to or can be written by others; set MUSAE_CACHE to a folder of your own")
 
 
 def _cpu_flags() -> str:
@@ -119,34 +137,34 @@ def _cpu_flags() -> str:
     return flags
 
 
-def _compiler() -> tuple[str, str]:
-    """Path of the C++ compiler and the first line of its version. Raises Unavailable where there is none."""
+def _compiler() -> tuple[list[str], str]:
+    """The command of the C++ compiler and the first line of its version. Raises Unavailable where there is none."""
     wanted = os.environ.get("CXX")
-    names = (wanted,) if wanted else COMPILERS
-    found = next((path for path in map(shutil.which, names) if path), None)
+    names = [shlex.split(wanted)] if wanted else [[name] for name in COMPILERS]
+    found = next((command for command in names if command and shutil.which(command[0])), None)
     if found is None:
         raise Unavailable(
             f"CXX={wanted} is no program" if wanted else f"no C++ compiler was found ({', '.join(COMPILERS)}; or set CXX)"
         )
     try:
-        shown = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
+        shown = subprocess.run([*found, "--version"], capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise Unavailable(f"{found} does not run ({error})") from error
-    return found, shown.partition("\n")[0] or found
+        raise Unavailable(f"{shlex.join(found)} does not run ({error})") from error
+    return found, shown.partition("\n")[0] or shlex.join(found)
 
 
-def _compile(compiler: str, path: Path) -> None:
+def _compile(compiler: list[str], path: Path) -> None:
     print("musae: compiling the CPU kernels (once, a few seconds) ...", file=sys.stderr)
     began = time.monotonic()
     with atomic_path(path) as temporary:
-        command = [compiler, *FLAGS, "-o", str(temporary), str(SOURCES / "kernels.cpp")]
+        command = [*compiler, *FLAGS, "-o", str(temporary), str(SOURCES / "kernels.cpp")]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
         except (OSError, subprocess.SubprocessError) as error:
-            raise Unavailable(f"{compiler} failed ({error})") from error
+            raise Unavailable(f"{shlex.join(compiler)} failed ({error})") from error
         if done.returncode:
             log = path.with_suffix(".log")
             with atomic_path(log) as draft:
                 draft.write_text(" ".join(command) + "\n" + "\n".join((done.stderr + done.stdout).splitlines()[:200]) + "\n")
-            raise Unavailable(f"{compiler} could not compile them, see {log}")
+            raise Unavailable(f"{shlex.join(compiler)} could not compile them, see {log}")
     print(f"musae: compiled in {time.monotonic() - began:.1f} s", file=sys.stderr)

@@ -17,6 +17,8 @@ from musae.errors import UserError
 from musae.kernels import portable
 from musae.kernels.cpu import extension
 from musae.kernels.portable import BETAS, EPS, TINY
+from musae.kernels.portable import mean_squares as mean_squares
+from musae.kernels.portable import relative_gradients as relative_gradients
 from musae.kernels.transposed import Transposed
 
 NAME = "extension"
@@ -26,8 +28,11 @@ SAMPLE = 128
 """Frames that the cut of `batch_topk` is guessed from."""
 
 
-def topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest positive pre-activations of each frame; see `musae.kernels.topk_encode`."""
+def topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The k largest positive pre-activations of each frame, of the latents `among`; see `musae.kernels.topk_encode`."""
+    if among is not None:
+        values, indices = topk(x, W_enc[among], b_enc[among], k)
+        return values, among[indices].masked_fill_(values == 0, 0)
     if not _ours(x, W_enc, b_enc):
         return portable.topk(x, W_enc, b_enc, k)
     values, indices, unfit, _ = screened(x, W_enc, b_enc, k)
@@ -44,8 +49,8 @@ def screened(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, T
     """
     (n, d), width = x.shape, len(W_enc)
     x, W_enc, b_enc = x.contiguous(), W_enc.contiguous(), b_enc.contiguous()
-    values, indices = torch.empty(n, k), torch.empty(n, k, dtype=torch.int64)
-    unfit, passes = torch.empty(n, dtype=torch.bool), torch.empty(3, dtype=torch.int64)
+    values, indices = _new(n, k), _new(n, k, dtype=torch.int64)
+    unfit, passes = _new(n, dtype=torch.bool), _new(3, dtype=torch.int64)
     _call("topk", x, W_enc, b_enc, n, width, d, k, values, indices, unfit, passes, torch.get_num_threads())
     return values, indices, unfit, passes.tolist()
 
@@ -100,13 +105,13 @@ def _above(
     (n, d), width = x.shape, len(W_enc)
     x, W_enc, b_enc, floors = x.contiguous(), W_enc.contiguous(), b_enc.contiguous(), floors.contiguous()
     room = min(width + 64, 1024 + width // 16)
-    values, indices = torch.empty(n, room), torch.empty(n, room, dtype=torch.int64)
-    counts, unfit = torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.bool)
+    values, indices = _new(n, room), _new(n, room, dtype=torch.int64)
+    counts, unfit = _new(n, dtype=torch.int64), _new(n, dtype=torch.bool)
     sizes = (n, width, d, max(1, expected), room)
     _call("above", x, W_enc, b_enc, floors, *sizes, values, indices, counts, unfit, torch.get_num_threads())
     counts.masked_fill_(unfit, 0)
     s = max(1, int(counts.max()))
-    unused = torch.arange(s) >= counts.unsqueeze(1)
+    unused = torch.arange(s, device=x.device) >= counts.unsqueeze(1)
     return values[:, :s].masked_fill(unused, empty), indices[:, :s].masked_fill(unused, 0), counts, unfit
 
 
@@ -122,7 +127,7 @@ def gather_sum(
         return portable.gather_sum(weights, indices, rows, bias, dtype)
     weights, indices, rows = weights.contiguous(), indices.contiguous(), rows.contiguous()
     bias = None if bias is None else bias.contiguous()
-    out = torch.empty(len(indices), rows.shape[1])
+    out = _new(len(indices), rows.shape[1])
     _call("gather_sum", weights, indices, rows, bias, out, *indices.shape, *rows.shape, torch.get_num_threads())
     return out.to(dtype or out.dtype)
 
@@ -132,7 +137,7 @@ def gather_dot(upstream: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
     if not _ours(upstream, rows):
         return portable.gather_dot(upstream, indices, rows)
     upstream, indices, rows = upstream.contiguous(), indices.contiguous(), rows.contiguous()
-    out = torch.empty(indices.shape)
+    out = _new(*indices.shape)
     _call("gather_dot", upstream, indices, rows, out, *indices.shape, *rows.shape, torch.get_num_threads())
     return out
 
@@ -148,8 +153,8 @@ def transpose(indices: Tensor, weights: Tensor, width: int) -> Transposed:
     if not _ours(weights):
         return portable.transpose(indices, weights, width)
     indices, weights = indices.contiguous(), weights.contiguous()
-    slots, frames = (torch.empty(indices.numel(), dtype=torch.int64) for _ in range(2))
-    offsets = torch.empty(width + 1, dtype=torch.int64)
+    slots, frames = (_new(indices.numel(), dtype=torch.int64) for _ in range(2))
+    offsets = _new(width + 1, dtype=torch.int64)
     _call("transpose", indices, weights, *indices.shape, width, slots, frames, offsets)
     return Transposed(slots, frames, offsets)
 
@@ -159,7 +164,7 @@ def outer(t: Transposed, weights: Tensor, rows: Tensor, dtype: torch.dtype | Non
     if not _ours(weights, rows):
         return portable.outer(t, weights, rows, dtype)
     weights, rows = weights.contiguous(), rows.contiguous()
-    out = torch.empty(t.width, rows.shape[1])
+    out = _new(t.width, rows.shape[1])
     _call("outer", t.slots, t.frames, t.offsets, weights, rows, out, *out.shape, torch.get_num_threads())
     return out.to(dtype or out.dtype)
 
@@ -169,7 +174,7 @@ def total(t: Transposed, weights: Tensor) -> Tensor:
     if not _ours(weights):
         return portable.total(t, weights)
     weights = weights.contiguous()
-    out = torch.empty(t.width)
+    out = _new(t.width)
     _call("total", t.slots, t.offsets, weights, out, t.width)
     return out
 
@@ -200,6 +205,11 @@ def adam_outer(
     tensors = (param, t.slots, t.frames, t.offsets, weights.contiguous(), rows.contiguous(), exp_avg, exp_avg_sq)
     _call("adam_outer", *tensors, *param.shape, *_adam_tail(step, lr, unit_norm))
     return _changed(param, exp_avg, exp_avg_sq)
+
+
+def _new(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Memory for a kernel to write: on the CPU and of this dtype, whatever PyTorch's defaults are set to."""
+    return torch.empty(shape, dtype=dtype, device="cpu")
 
 
 def _ours(*tensors: Tensor) -> bool:

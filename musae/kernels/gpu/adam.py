@@ -16,7 +16,7 @@ from torch import Tensor
 from musae.kernels import portable
 from musae.kernels.gpu.launch import launch
 from musae.kernels.gpu.rows import TILE, tile
-from musae.kernels.gpu.transpose import SEGMENT, hot, outer, sum_latents
+from musae.kernels.gpu.transpose import SEGMENT, hot, inverse, outer, sum_latents
 from musae.kernels.transposed import Transposed
 
 ROW = 8192
@@ -104,13 +104,13 @@ def _adam_long_atoms(masters, grads, exp_avgs, exp_avg_sqs, rate, root, D: tl.co
 
 @triton.jit
 def _adam_outer(
-    masters, exp_avgs, exp_avg_sqs, slots, s, weights, rows, offsets, partials, rate, root, width,
+    masters, exp_avgs, exp_avg_sqs, slots, inverse, weights, rows, offsets, partials, rate, root, width,
     D: tl.constexpr, UNIT_NORM: tl.constexpr, SEGMENT: tl.constexpr, SLOTS: tl.constexpr, LATENTS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):  # fmt: skip
     latent = tl.program_id(0).to(tl.int64) * LATENTS + tl.arange(0, LATENTS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    grad = sum_latents(slots, s, weights, rows, offsets, partials, latent, column, width, D, SEGMENT, SLOTS)
+    grad = sum_latents(slots, inverse, weights, rows, offsets, partials, latent, column, width, D, SEGMENT, SLOTS)
     place = latent[:, None] * D + column[None, :]
     wanted = (latent < width)[:, None] & (column < D)[None, :]
     update(masters, grad, exp_avgs, exp_avg_sqs, place, wanted, rate, root, UNIT_NORM)
@@ -157,7 +157,7 @@ def adam_outer(
     warps = _warps(latents * columns)
     launch(
         _adam_outer, (triton.cdiv(width, latents), triton.cdiv(d, columns)),
-        param, exp_avg, exp_avg_sq, t.slots, weights.shape[1], weights, rows, t.offsets, hot(t, weights, rows),
+        param, exp_avg, exp_avg_sq, t.slots, inverse(weights), weights, rows, t.offsets, hot(t, weights, rows),
         *_corrected(step, lr), width,
         D=d, UNIT_NORM=unit_norm, SEGMENT=SEGMENT, SLOTS=min(SLOTS, 32 * 32 * warps // (latents * columns)), LATENTS=latents,
         COLUMNS=columns, num_warps=warps,

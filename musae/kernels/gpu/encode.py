@@ -17,23 +17,35 @@ from musae.kernels.gpu.cut import keep
 from musae.kernels.gpu.merge import order
 from musae.kernels.gpu.screen import BLOCK_M, BLOCK_N, BUDGET, MOST_SPLITS, SPLITS, Entries, aligned, entries, split_count, whole
 
-SAMPLE_FRAMES = 512
+SAMPLE_FRAMES = 256
 """Frames, at most, of the sample from which BatchTopK's threshold and JumpReLU's number of slots are guessed."""
-SAMPLE_LATENTS = 2048
-"""Latents of that sample. Of 512 x 2048 entries about 1,000 lie above the cut if k/F is 1/1000: a guess within some per cent."""
+SAMPLE_LATENTS = 512
+"""Latents of that sample: its rows are copied, widened and multiplied by PyTorch, so it is small beside the screen. Of 256 x 512
+entries about 130 lie above the cut if k/F is 1/1000: a guess within some ten per cent."""
 
 
-def topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest entries of each frame of ``ReLU(x W_enc^T + b_enc)``: values and indices ``[n, k]``, empty slots 0, 0."""
+def topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The k largest entries of each frame of ``ReLU(x W_enc^T + b_enc)``: values and indices ``[n, k]``, empty slots 0, 0.
+
+    `among`: ascending indices of the latents that take part, whose weights are read where they lie.
+    """
     x, W_enc = aligned(x, W_enc)
-    values, indices = _codes(x, k, 0.0)
+    if among is not None:
+        among = among.contiguous()
+        b_enc = b_enc[among]
+    parts = []
     for rows in _chunks(x.shape[0], 12 * max(k, BLOCK_N) * SPLITS):
-        found = entries(x[rows], W_enc, b_enc, k=k)
-        values[rows], indices[rows], flags = order(found, k, 0.0)
-        failed = flags.nonzero().flatten() + rows.start
-        for again in _pieces(failed, 12 * W_enc.shape[0]):
-            everything = _whole(x[again], W_enc, b_enc, shared=x.new_zeros(1, dtype=torch.float32))
+        values, indices, flags = order(entries(x[rows], W_enc, b_enc, k=k, among=among), k, 0.0)
+        for again in _pieces(flags.nonzero().flatten(), 12 * b_enc.shape[0]):
+            everything = _whole(x[rows][again], W_enc, b_enc, x.new_zeros(1, dtype=torch.float32), among)
             values[again], indices[again], _ = order(everything, k, 0.0)
+        parts.append((values, indices))
+    if len(parts) == 1:
+        return parts[0]
+    values, indices = _codes(x, k, 0.0)
+    if parts:
+        torch.cat([part[0] for part in parts], out=values)
+        torch.cat([part[1] for part in parts], out=indices)
     return values, indices
 
 
@@ -100,10 +112,10 @@ def _above(x: Tensor, W_enc: Tensor, b_enc: Tensor, shared: Tensor, cap: int) ->
     return parts
 
 
-def _whole(x: Tensor, W_enc: Tensor, b_enc: Tensor, shared: Tensor) -> Entries:
+def _whole(x: Tensor, W_enc: Tensor, b_enc: Tensor, shared: Tensor, among: Tensor | None = None) -> Entries:
     """`entries` with slots for all of them."""
-    tiles = -(-W_enc.shape[0] // BLOCK_N)
-    return entries(x, W_enc, b_enc, shared=shared, cap=whole(tiles, split_count(x.shape[0], tiles, x.device)))
+    tiles = -(-b_enc.shape[0] // BLOCK_N)
+    return entries(x, W_enc, b_enc, shared=shared, among=among, cap=whole(tiles, split_count(x.shape[0], tiles, x.device)))
 
 
 def _sample(x: Tensor, W_enc: Tensor, b_enc: Tensor) -> tuple[Tensor, Tensor]:

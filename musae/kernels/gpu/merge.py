@@ -63,6 +63,7 @@ def merge(
     counts,
     floors,
     limits,
+    among,
     out_values,
     out_indices,
     flags,
@@ -80,6 +81,7 @@ def merge(
     LENGTH: tl.constexpr,
     K: tl.constexpr,
     LIMITED: tl.constexpr,
+    AMONG: tl.constexpr,
     CHECKED: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -105,7 +107,10 @@ def merge(
     bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     wanted = (row < n)[:, None] & (column < k)
     tl.store(out_values + row[:, None] * k + column, tl.where(filled, bits.to(tl.float32, bitcast=True), empty), mask=wanted)
-    tl.store(out_indices + row[:, None] * k + column, tl.where(filled, 0x7FFFFFFF - (keys & 0xFFFFFFFF), 0), mask=wanted)
+    index = tl.where(filled, 0x7FFFFFFF - (keys & 0xFFFFFFFF), 0)
+    if AMONG:
+        index = tl.load(among + index, mask=wanted & filled, other=0)
+    tl.store(out_indices + row[:, None] * k + column, index, mask=wanted)
     if CHECKED:
         floor = tl.max(tl.load(floors + own, mask=there, other=0.0), 1)
         above = tl.sum(tl.sum((real & ((value <= floor[:, None, None]) == 0)).to(tl.int32), 2), 1)
@@ -129,7 +134,7 @@ def order(found: Entries, k: int, empty: float, limits: Tensor | None = None) ->
     launch(
         merge,
         (triton.cdiv(n, rows := LONGEST // length),),
-        *(found.values, found.places, found.counts, found.floors, found.counts if limits is None else limits),
+        *(found.values, found.places, found.counts, found.floors, found.counts if limits is None else limits, found.among),
         *(values, indices, flags, n, found.width, found.tiles, splits, k, empty),
         num_warps=8,
         CAP=cap,
@@ -140,6 +145,7 @@ def order(found: Entries, k: int, empty: float, limits: Tensor | None = None) ->
         LENGTH=length.bit_length() - 1,
         K=(k - 1).bit_length(),
         LIMITED=limits is not None,
+        AMONG=found.among is not None,
         CHECKED=found.floors.numel() > 0,
     )
     return values, indices, flags
@@ -170,7 +176,8 @@ def _order_long(found: Entries, k: int, empty: float, limits: Tensor | None) -> 
         bits = keys >> 32
         bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).int()
         values[rows, : keys.shape[1]] = torch.where(filled, bits.view(torch.float32), empty)
-        indices[rows, : keys.shape[1]] = torch.where(filled, 0x7FFFFFFF - (keys & 0xFFFFFFFF), 0)
+        latents = torch.where(filled, 0x7FFFFFFF - (keys & 0xFFFFFFFF), 0)
+        indices[rows, : keys.shape[1]] = latents if found.among is None else torch.where(filled, found.among[latents], 0)
     if found.floors.numel() == 0:
         return values, indices, torch.zeros(n, dtype=torch.int32, device=device)
     floor = found.floors.amax(0)

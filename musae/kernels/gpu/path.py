@@ -7,6 +7,8 @@ from musae.kernels.gpu.adam import adam_outer as adam_outer
 from musae.kernels.gpu.encode import batch_topk as batch_topk
 from musae.kernels.gpu.encode import jumprelu as jumprelu
 from musae.kernels.gpu.encode import topk as topk
+from musae.kernels.gpu.loss import mean_squares as mean_squares
+from musae.kernels.gpu.loss import relative_gradients as relative_gradients
 from musae.kernels.gpu.rows import dots_and_sum as dots_and_sum
 from musae.kernels.gpu.rows import gather_dot as gather_dot
 from musae.kernels.gpu.rows import gather_sum as gather_sum

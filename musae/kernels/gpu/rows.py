@@ -2,9 +2,9 @@
 
 ``gather_sum``: weights ``[n, s]``, indices ``[n, s]``, rows ``[F, d]`` -> ``[n, d]``, each output written once by the one program
 that owns it; the slots of a frame are summed in a fixed order. ``gather_dot``: its adjoint for the weights, ``[n, s]``. A program
-takes a few frames and holds a frame's row of the upstream gradient in registers while it goes through the frame's slots; in the
-same pass it sums those rows, so that the gradient of the bias needs no pass of its own. The programs' sums are added in a fixed
-order.
+takes a group of slots of some frames, one frame after the other. The programs of those frames' other groups run beside it, so
+that only one of them finds the upstream gradient not yet cached. The first group's program sums the rows of that gradient on the
+way: the gradient of the bias needs no pass of its own. These sums are added in a fixed order.
 
 Rows may be float32, bfloat16 or float16; they are widened as they are read, and sums are float32,
 rounded once to the dtype asked for. d is a compile-time constant:
@@ -25,9 +25,9 @@ TILE = 1024
 ROWS = 64
 """Rows of a tile, at most: what is kept for each row, not each element, has to fit registers too."""
 SLOTS = 8
-"""Rows in flight for each output element of a sum: eight 128-bit loads a thread hide the latency of memory."""
-FRAMES = 32
-"""Frames of one program of `gather_dot`: what it writes of their sum is 1/32 of what it reads of them."""
+"""Rows in flight in a thread: eight 128-bit loads hide the latency of memory."""
+FRAMES = 64
+"""Frames of one program of `gather_dot`: the sums that programs write are 1/64 of the rows that they add up."""
 SPAN = 4096
 """Columns that one program of `gather_dot` holds, at most; longer rows are cut, and the dot products of their parts added."""
 
@@ -68,26 +68,26 @@ def _gather_sum(
 
 @triton.jit
 def _gather_dot(
-    upstream, indices, rows, dots, sums, n, s,
+    upstream, indices, rows, dots, sums, n, s, groups,
     D: tl.constexpr, FRAMES: tl.constexpr, SLOTS: tl.constexpr, COLUMNS: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
+    block, group = program // groups, program % groups
     part = tl.program_id(1).to(tl.int64)
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    first = program * FRAMES
+    first = block * FRAMES
+    slot = group * SLOTS + tl.arange(0, SLOTS)
+    column = part * COLUMNS + tl.arange(0, COLUMNS)
+    wanted = (slot < s)[:, None] & (column < D)[None, :]
     total = tl.zeros([COLUMNS], tl.float32)
-    for step in range(0, tl.minimum(n - first, FRAMES).to(tl.int32)):
+    for step in range(tl.minimum(n - first, FRAMES).to(tl.int32)):
         frame = first + step
         own = tl.load(upstream + frame * D + column, mask=column < D, other=0.0).to(tl.float32)
         total += own
-        for start in range(0, s, SLOTS):
-            slot = start + tl.arange(0, SLOTS)
-            index = tl.load(indices + frame * s + slot, mask=slot < s, other=0)
-            wanted = (slot < s)[:, None] & (column < D)[None, :]
-            row = tl.load(rows + index[:, None] * D + column[None, :], mask=wanted, other=0.0).to(tl.float32)
-            dot = tl.sum(row * own[None, :], axis=1)
-            tl.store(dots + (part * n + frame) * s + slot, narrowed(dot, dots, WIDEN), mask=slot < s)
-    tl.store(sums + program * D + column, total, mask=column < D)
+        index = tl.load(indices + frame * s + slot, mask=slot < s, other=0)
+        row = tl.load(rows + index[:, None] * D + column[None, :], mask=wanted, other=0.0).to(tl.float32)
+        dot = tl.sum(row * own[None, :], axis=1)
+        tl.store(dots + (part * n + frame) * s + slot, narrowed(dot, dots, WIDEN), mask=slot < s)
+    tl.store(sums + block * D + column, total, mask=(column < D) & (group == 0))
 
 
 def gather_sum(
@@ -121,11 +121,12 @@ def dots_and_sum(upstream: Tensor, indices: Tensor, rows: Tensor, dtype: torch.d
     """
     (n, s), d = indices.shape, rows.shape[1]
     dtype, columns = dtype or torch.float32, min(triton.next_power_of_2(d), SPAN)
-    parts, programs = triton.cdiv(d, columns), triton.cdiv(n, FRAMES)
+    parts, blocks, groups = triton.cdiv(d, columns), triton.cdiv(n, FRAMES), max(1, triton.cdiv(s, SLOTS))
     dots = torch.empty(parts, n, s, dtype=dtype if parts == 1 else torch.float32, device=rows.device)
-    sums = torch.empty(programs, d, dtype=torch.float32, device=rows.device)
+    sums = torch.empty(blocks, d, dtype=torch.float32, device=rows.device)
     launch(
-        _gather_dot, (programs, parts), upstream.contiguous(), indices.contiguous(), rows.contiguous(), dots, sums, n, s,
+        _gather_dot, (blocks * groups, parts),
+        upstream.contiguous(), indices.contiguous(), rows.contiguous(), dots, sums, n, s, groups,
         D=d, FRAMES=FRAMES, SLOTS=SLOTS, COLUMNS=columns, WIDEN=INTERPRET, num_warps=min(16, warps(columns, rows)),
     )  # fmt: skip
     return dots[0] if parts == 1 else dots.sum(0).to(dtype), sums.sum(0)

@@ -69,6 +69,8 @@ class Entries:
     """T."""
     width: int
     """F."""
+    among: Tensor | None = None
+    """``[F]`` int64: the rows of W_enc that the F latents are; None where they are all, in order."""
 
 
 @triton.jit
@@ -148,6 +150,7 @@ def screen(
     W_enc,
     b_enc,
     edges,
+    among,
     values,
     places,
     counts,
@@ -163,6 +166,7 @@ def screen(
     BLOCK_K: tl.constexpr,
     CAP: tl.constexpr,
     RAGGED: tl.constexpr,
+    AMONG: tl.constexpr,
     THRESHOLD: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
@@ -189,6 +193,8 @@ def screen(
             latent = tl.arange(0, BLOCK_N) * T + t
             if RAGGED:
                 latent = tl.minimum(latent, F - 1)
+            if AMONG:
+                latent = tl.load(among + latent)
             W_row = W_enc + latent.to(tl.int64)[None, :] * D
             pre = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
             for start in range(0, D, BLOCK_K):
@@ -224,15 +230,17 @@ def entries(
     k: int = 0,
     shared: Tensor | None = None,
     edges: Tensor | None = None,
+    among: Tensor | None = None,
     cap: int = 0,
 ) -> Entries:
     """The entries of ``x W_enc^T + b_enc`` above a threshold; x and W_enc as `aligned` returns them, n >= 1.
 
     The threshold is learned for the `k` largest of each frame, or is ``shared [1]`` >= 0, or ``edges [F]``, one for each latent.
+    `among`: rows of W_enc, ascending, that take part; b_enc and `edges` are given for those alone. They are read where they lie.
     `cap` is the number of slots a frame and split, a power of two; with 0, as many as will probably do for `k`.
     """
     n, d = x.shape
-    width = W_enc.shape[0]
+    width = b_enc.shape[0]
     tiles = triton.cdiv(width, BLOCK_N)
     splits = split_count(n, tiles, x.device)
     threshold = LEARNED if k else SHARED if shared is not None else PER_LATENT
@@ -246,7 +254,7 @@ def entries(
     launch(
         screen,
         (triton.cdiv(n, BLOCK_M) * splits,),
-        *(x, W_enc, bias, given, values, places, counts, floors, n, width, tiles, splits, k / width),
+        *(x, W_enc, bias, given, among, values, places, counts, floors, n, width, tiles, splits, k / width),
         num_warps=8,
         num_stages=3,
         D=d,
@@ -255,10 +263,11 @@ def entries(
         BLOCK_K=BLOCK_K[x.element_size()],
         CAP=cap,
         RAGGED=width % BLOCK_N != 0,
+        AMONG=among is not None,
         THRESHOLD=threshold,
         WIDEN=INTERPRET and x.dtype != torch.float32,
     )
-    return Entries(values, places, counts, floors, tiles, width)
+    return Entries(values, places, counts, floors, tiles, width, among)
 
 
 def aligned(x: Tensor, W_enc: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,14 +38,14 @@ def _keys(indices, weights, keys, counts, slots, width, TILE: tl.constexpr):
 
 
 @triton.jit
-def sum_slots(slots, s, weights, rows, start, stop, column, D: tl.constexpr, SLOTS: tl.constexpr):
+def sum_slots(slots, inverse, weights, rows, start, stop, column, D: tl.constexpr, SLOTS: tl.constexpr):
     """For each latent, the sum over entries `start` to `stop` of the CSC of weight * row, ``[latents, columns]``."""
     total = tl.zeros([start.shape[0], column.shape[0]], tl.float32)
     for step in range(0, tl.max(stop - start, axis=0).to(tl.int32), SLOTS):
         entry = (start + step)[None, :] + tl.arange(0, SLOTS)[:, None]
         here = entry < stop[None, :]
         slot = tl.load(slots + entry, mask=here, other=0)
-        frame = (slot // s)[:, :, None]
+        frame = tl.umulhi(slot.to(tl.uint64) * 4, inverse.to(tl.uint64)).to(tl.int64)[:, :, None]  # slot // s
         weight = tl.load(weights + slot, mask=here, other=0.0).to(tl.float32)[:, :, None]
         wanted = here[:, :, None] & (column < D)[None, None, :]
         row = tl.load(rows + frame * D + column[None, None, :], mask=wanted, other=0.0).to(tl.float32)
@@ -55,14 +55,14 @@ def sum_slots(slots, s, weights, rows, start, stop, column, D: tl.constexpr, SLO
 
 @triton.jit
 def sum_latents(
-    slots, s, weights, rows, offsets, partials, latent, column, width,
+    slots, inverse, weights, rows, offsets, partials, latent, column, width,
     D: tl.constexpr, SEGMENT: tl.constexpr, SLOTS: tl.constexpr,
 ):  # fmt: skip
     """`outer` for some latents and columns, ``[latents, columns]``; hot latents are summed from `partials`."""
     start = tl.load(offsets + latent, mask=latent < width, other=0)
     stop = tl.load(offsets + latent + 1, mask=latent < width, other=0)
     hot = stop - start > SEGMENT
-    total = sum_slots(slots, s, weights, rows, start, tl.where(hot, start, stop), column, D, SLOTS)
+    total = sum_slots(slots, inverse, weights, rows, start, tl.where(hot, start, stop), column, D, SLOTS)
     block = start // SEGMENT
     pieces = tl.where(hot, (stop - 1) // SEGMENT - block + 1, 0)
     inside = start % SEGMENT != 0  # the first piece begins inside its block
@@ -77,7 +77,7 @@ def sum_latents(
 
 @triton.jit
 def _pieces(
-    slots, s, weights, rows, offsets, owners, partials, width,
+    slots, inverse, weights, rows, offsets, owners, partials, width,
     D: tl.constexpr, SEGMENT: tl.constexpr, SLOTS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     place = tl.program_id(0).to(tl.int64)
@@ -90,20 +90,20 @@ def _pieces(
     begin = tl.maximum(start, block * SEGMENT)
     end = tl.minimum(stop, block * SEGMENT + SEGMENT)
     mine = (stop - start > SEGMENT) & (begin < end) & ((place % 2 == 0) | (start > block * SEGMENT))
-    total = sum_slots(slots, s, weights, rows, begin, tl.where(mine, end, begin), column, D, SLOTS)
+    total = sum_slots(slots, inverse, weights, rows, begin, tl.where(mine, end, begin), column, D, SLOTS)
     wanted = mine[:, None] & (column < D)[None, :]
     tl.store(partials + (place * D + column)[None, :], total, mask=wanted)
 
 
 @triton.jit
 def _outer(
-    slots, s, weights, rows, offsets, partials, sums, width,
+    slots, inverse, weights, rows, offsets, partials, sums, width,
     D: tl.constexpr, SEGMENT: tl.constexpr, SLOTS: tl.constexpr, LATENTS: tl.constexpr, COLUMNS: tl.constexpr,
     WIDEN: tl.constexpr,
 ):  # fmt: skip
     latent = tl.program_id(0).to(tl.int64) * LATENTS + tl.arange(0, LATENTS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    total = sum_latents(slots, s, weights, rows, offsets, partials, latent, column, width, D, SEGMENT, SLOTS)
+    total = sum_latents(slots, inverse, weights, rows, offsets, partials, latent, column, width, D, SEGMENT, SLOTS)
     wanted = (latent < width)[:, None] & (column < D)[None, :]
     tl.store(sums + latent[:, None] * D + column[None, :], narrowed(total, sums, WIDEN), mask=wanted)
 
@@ -149,7 +149,7 @@ def outer(t: Transposed, weights: Tensor, rows: Tensor, dtype: torch.dtype | Non
     partials = hot(t, weights, rows)
     launch(
         _outer, (triton.cdiv(t.width, latents), triton.cdiv(d, columns)),
-        t.slots, weights.shape[1], weights, rows, t.offsets, partials, sums, t.width,
+        t.slots, inverse(weights), weights, rows, t.offsets, partials, sums, t.width,
         D=d, SEGMENT=SEGMENT, SLOTS=SLOTS, LATENTS=latents, COLUMNS=columns, WIDEN=INTERPRET,
         num_warps=warps(latents * columns, rows),
     )  # fmt: skip
@@ -166,10 +166,20 @@ def hot(t: Transposed, weights: Tensor, rows: Tensor) -> Tensor:
     owners = torch.searchsorted(t.offsets, cuts, right=True) - 1
     _, columns = tile(d)
     launch(
-        _pieces, (2 * blocks, triton.cdiv(d, columns)), t.slots, weights.shape[1], weights, rows, t.offsets, owners, partials, t.width,
+        _pieces, (2 * blocks, triton.cdiv(d, columns)),
+        t.slots, inverse(weights), weights, rows, t.offsets, owners, partials, t.width,
         D=d, SEGMENT=SEGMENT, SLOTS=SLOTS, COLUMNS=columns, num_warps=warps(columns, rows),
     )  # fmt: skip
     return partials
+
+
+def inverse(weights: Tensor) -> int:
+    """``1 / s``, rounded up to 62 binary places, for ``weights [n, s]``: slot // s is the whole part of slot times that.
+
+    So it is as long as n * s * s < 2**62 (Granlund and Montgomery, Division by Invariant Integers using Multiplication, 1994). A
+    division of 64-bit integers takes many instructions and registers.
+    """
+    return -(-(2**62) // max(1, weights.shape[1]))
 
 
 def total(t: Transposed, weights: Tensor) -> Tensor:
