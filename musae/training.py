@@ -4,7 +4,7 @@ A method subclasses `GradientMethod`: it says how it starts, what its loss is an
 order of frames, learning rate, Adam (`musae.kernels.adam`), figures, checkpoints, resuming, and stopping cleanly.
 
 A checkpoint holds parameters, moments, buffers and the step; the order of frames depends on seed and step alone; so a resumed
-training gives bit for bit what an uninterrupted one gives on the same machine and number of threads.
+training gives bit for bit what an uninterrupted one gives on the same machine, kernel path and number of threads.
 
 Units: a step is one batch, a frame one row; the learning rate rises linearly over `Recipe.warmup` of the steps, stays, and falls
 linearly to zero over the last `Recipe.decay`.

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from musae.kernels import dispatch
-from musae.kernels.op import TOLERANCE, Op, Shape, accumulator, check_shapes, check_tensors, dyadic
+from musae.kernels.op import TOLERANCE, Op, Shape, accumulator, check_shapes, check_tensors, dyadic, first_order
 from musae.kernels.sparse_decode import sparse_decode
-from musae.kernels.topk_encode import topk_encode
+from musae.kernels.topk_encode import check_encoder, check_latents, topk_encode
 
 TINY = 1e-30
 """Keeps a leftover of 0 from dividing by zero."""
@@ -27,9 +27,11 @@ TINY = 1e-30
 def auxk(x: Tensor, error: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, dead: Tensor, k: int) -> Tensor:
     """The loss; differentiable in x, error, W_enc, b_enc and W_dec; 0 without dead latents. With at most k of them all are taken.
 
-    Raises UserError for bad shapes, dtypes or devices.
+    Raises UserError for bad shapes, dtypes or devices, and for dead latents that do not ascend.
     """
-    check_tensors("auxk", x=x, error=error, W_enc=W_enc, b_enc=b_enc, W_dec=W_dec)
+    check_encoder("auxk", x, W_enc, b_enc)
+    check_tensors("auxk", x=x, error=error, W_dec=W_dec)
+    check_latents("auxk", "dead", dead, W_enc)
     check_shapes("auxk", error=(error, tuple(x.shape)), W_dec=(W_dec, tuple(W_enc.shape)))
     if len(dead) == 0 or len(x) == 0:
         return x.new_zeros((), dtype=accumulator(x.dtype))
@@ -66,6 +68,7 @@ class _RelativeError(torch.autograd.Function):
         return means[0] / means[1].clamp_min(TINY)
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, Tensor]:
         error, guess, means = ctx.saved_tensors
         square = means[1].clamp_min(TINY)

@@ -28,9 +28,9 @@ def topk_encode(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, among: Tensor |
     bad k, shapes, dtypes or devices.
     """
     check_encoder("topk_encode", x, W_enc, b_enc)
+    if among is not None:
+        check_latents("topk_encode", "among", among, W_enc)
     check_k("topk_encode", k, len(W_enc) if among is None else len(among))
-    if among is not None and (among.dtype != torch.int64 or among.device != x.device):
-        raise UserError(f"topk_encode: `among` is {among.dtype} on {among.device}; give int64 indices on {x.device}.")
 
     def find(path: Path, x: Tensor, W_enc: Tensor, b_enc: Tensor) -> tuple[Tensor, Tensor]:
         return path.topk(x, W_enc, b_enc, k, among)
@@ -51,6 +51,20 @@ def check_encoder(op: str, x: Tensor, W_enc: Tensor, b_enc: Tensor, **more: Tens
     d, width = x.shape[-1] if x.dim() else 0, W_enc.shape[0] if W_enc.dim() else 0
     others = {name: (tensor, (width,)) for name, tensor in more.items()}
     check_shapes(op, x=(x, (None, d)), W_enc=(W_enc, (None, d)), b_enc=(b_enc, (width,)), **others)
+
+
+def check_latents(op: str, name: str, latents: Tensor, W_enc: Tensor) -> None:
+    """Raise UserError unless `latents` are ascending indices of rows of ``W_enc`` (on a GPU, an assertion is tripped)."""
+    if latents.dtype != torch.int64 or latents.device != W_enc.device or latents.dim() != 1:
+        found = f"{list(latents.shape)} {latents.dtype} on {latents.device}"
+        raise UserError(f"{op}: `{name}` is {found}; give a list of int64 indices on {W_enc.device}.")
+    if latents.numel() == 0:
+        return
+    good = (latents.diff() > 0).all() & (latents[0] >= 0) & (latents[-1] < len(W_enc))
+    if latents.is_cuda:
+        torch._assert_async(good)
+    elif not bool(good):
+        raise UserError(f"{op}: `{name}` must ascend strictly, from 0 to {len(W_enc) - 1} at most; sort it, without repetitions.")
 
 
 def encoder_inputs(shape: Shape, dtype: torch.dtype, device: torch.device, seed: int) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from musae.errors import UserError
+from musae.kernels.auxk import auxk
 from musae.kernels.batch_topk import batch_topk
 from musae.kernels.batch_topk import reference as batch_reference
 from musae.kernels.jumprelu import jumprelu
@@ -161,3 +162,22 @@ def test_nan_is_not_hidden(place) -> None:
     values, _ = topk_encode(x, w, torch.zeros(64, device=place.device), 4)
     assert bool(values[3].isnan().any())
     assert bool(values[:3].isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("latents", "says"),
+    [
+        ([3, 1], "ascend strictly"),
+        ([1, 1], "ascend strictly"),
+        ([-1, 2], "from 0 to 7"),
+        ([2, 8], "from 0 to 7"),
+        ([[1, 2]], "give a list of int64"),
+        ([1.0, 2.0], "float32"),
+    ],
+)
+def test_bad_selections_of_latents_are_one_sentence(latents: list, says: str) -> None:
+    x, w, b = torch.ones(3, 4), torch.ones(8, 4), torch.ones(8)
+    with pytest.raises(UserError, match=f"`among`.*{says}"):
+        topk_encode(x, w, b, 1, among=torch.tensor(latents))
+    with pytest.raises(UserError, match=f"`dead`.*{says}"):
+        auxk(x, x, w, b, w, torch.tensor(latents), 1)
