@@ -103,21 +103,21 @@ class Topk(GradientMethod):
         p, buffers = self.parameters, self.buffers
         z = (x - buffers["centre"]) * buffers["scale"]
         values, indices = topk_encode(z, p["W_enc"], p["b_enc"], self.k)
-        error = z - sparse_decode(values, indices, p["W_dec"], p["b_dec"])
-        loss = error.square().mean()
+        z_hat = sparse_decode(values, indices, p["W_dec"], p["b_dec"])
+        loss = functional.mse_loss(z_hat, z)
 
         active = values.detach() > 0
         silent = buffers["silent"].add_(len(x))
-        silent[indices[active]] = 0
+        silent.index_fill_(0, indices[active], 0)
         dead = (silent > buffers["limit"]).nonzero().squeeze(1)
         figures = {
-            "fvu": loss.detach() / (z - z.mean(0)).square().mean(),
+            "fvu": loss.detach() / functional.mse_loss(z, z.mean(0).expand_as(z)),
             "l0": active.sum() / len(x),
             "dead": torch.tensor(len(dead) / self.width),
         }
         if len(dead) and self.aux_weight:
             best = self.aux_k or max(1, z.shape[1] // 2)
-            loss = loss + self.aux_weight * auxk(z, error.detach(), p["W_enc"], p["b_enc"], p["W_dec"], dead, best)
+            loss = loss + self.aux_weight * auxk(z, z - z_hat.detach(), p["W_enc"], p["b_enc"], p["W_dec"], dead, best)
         return loss, figures
 
     def freeze(self) -> Self:
