@@ -94,3 +94,25 @@ def test_without_a_compiler_pytorch_computes_and_that_is_said_once(tmp_path: Pat
     assert done.stderr.count("musae:") == 1
     assert "PyTorch computes instead" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("where", ["folder", "file"])
+def test_a_library_that_others_could_have_written_is_not_loaded(
+    amd64: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setenv("CXX", str(program(tmp_path, "printf library > $out")))
+    path = extension._built()[0]
+    (path if where == "file" else path.parent).chmod(0o777)
+    with pytest.raises(extension.Unavailable, match="can be written by others; set MUSAE_CACHE"):
+        extension._built()
+
+
+@pytest.mark.skipif(not extension.available(), reason=f"no compiled kernels: {extension.status()[1]}")
+def test_what_is_no_library_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSAE_CACHE", str(tmp_path / "cache"))
+    path = extension._built()[0]
+    whole = path.stat().st_size
+    path.write_bytes(b"no library")
+    loaded, why = extension._outcome.__wrapped__()
+    assert loaded is not None, why
+    assert path.stat().st_size == whole
