@@ -25,7 +25,6 @@ from musae.bench.compile import gates, report, sass
 from musae.bench.compile.build import ARCHITECTURES, Built
 from musae.bench.rows import BenchDocument, document, read
 from musae.errors import UserError
-from musae.files import cache_root
 
 MEMORY = 5 * 2**30
 """Bytes that a process needs to record the widest encoder."""
@@ -137,7 +136,8 @@ def _build(folder: Path, records: Sequence[Mapping[str, Any]], architectures: Se
         (folder / f"wanted-{number}.json").write_text(json.dumps(part))
         files = folder / f"wanted-{number}.json", folder / f"built-{number}.json"
         commands[f"kernels compiled, part {number + 1} of {len(parts)}"] = ("musae.bench.compile.build", *files, *architectures)
-    _processes(commands, {"TRITON_CACHE_DIR": str(cache_root() / "triton"), "TRITON_INTERPRET": "0"}, progress)
+    # a cache of its own: what is kept from another checkout names the lines of that checkout's files, and would be read wrongly
+    _processes(commands, {"TRITON_CACHE_DIR": str(folder / "triton"), "TRITON_INTERPRET": "0"}, progress)
     made = [one for number in range(len(parts)) for one in json.loads((folder / f"built-{number}.json").read_text())]
     return [_built(one) for one in made]
 

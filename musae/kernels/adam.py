@@ -115,12 +115,15 @@ def _check_state(param: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, unit_norm: 
 
 
 def _inputs(shape: Shape, dtype: torch.dtype, device: torch.device, seed: int) -> tuple[Any, ...]:
-    """Masters and moments in float32 (float64 for float64), a gradient in `dtype`."""
+    """Masters and moments in float32 (float64 for float64), a gradient in `dtype`.
+
+    Second moments stay away from 0: there, a gradient that cancels to rounding would be divided by rounding.
+    """
     generator = torch.Generator().manual_seed(seed)
     wide = accumulator(dtype)
     param, grad, exp_avg, exp_avg_sq = (dyadic((shape.width, shape.d), wide, device, generator) for _ in range(4))
     param = torch.nn.functional.normalize(param + 1 / 16, dim=1)
-    return param, grad.to(dtype), exp_avg, exp_avg_sq.square(), 1 + seed % 50, 1e-2, True
+    return param, grad.to(dtype), exp_avg, exp_avg_sq.square() + 1 / 64, 1 + seed % 50, 1e-2, True
 
 
 def _min_bytes(shape: Shape, itemsize: int) -> int:

@@ -56,10 +56,11 @@ class Shared:
     def of(self, sort: Callable[[Tensor, Tensor, int], Transposed], indices: Tensor, weights: Tensor, width: int) -> Transposed:
         """``sort(indices, weights, width)``, or the last result where that was for the same, unchanged tensors."""
         key = (*((t.data_ptr(), t._version, t.shape) for t in (indices, weights)), width, sort)
-        if self._last is None or self._last[0] != key:
+        last = self._last
+        if last is None or last[0] != key:
             # the tensors are held too, so that no other tensor can come to lie at their addresses
-            self._last = key, (indices, weights), sort(indices, weights, width)
-        return self._last[2]
+            last = self._last = key, (indices, weights), sort(indices, weights, width)
+        return last[2]
 
     def clear(self) -> None:
         """Forget it, and free its memory."""

@@ -79,7 +79,7 @@ def _outcome() -> tuple[ctypes.CDLL | None, str]:
         path, compiler = _built()
         try:
             loaded = _load(path)
-        except (OSError, AttributeError):  # cut short, or not what its name says: build it again
+        except (OSError, AttributeError):  # no library, or not the one that its name says: build it again
             path.unlink(missing_ok=True)
             path, compiler = _built()
             loaded = _load(path)
