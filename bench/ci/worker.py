@@ -92,7 +92,7 @@ class Endless:
         def run() -> None:
             try:
                 loop()
-            except BaseException as error:
+            except BaseException as error:  # raised again by whoever waits for it
                 self._done.put(error)
 
         self._thread = threading.Thread(target=run, daemon=True)
@@ -253,7 +253,7 @@ def serve(checkout: Path, device: torch.device, requests: Any, answer: Callable[
                     assert calls is not None
                     wall, cpu = sample(calls, request["calls"], device)
                     answer({"wall": wall, "cpu": cpu})
-            except Exception as error:
+            except Exception as error:  # a bench that fails is an answer, whatever it raised
                 answer({"error": f"{type(error).__name__}: {error}".strip().splitlines()[0]})
 
 

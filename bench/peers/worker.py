@@ -158,7 +158,7 @@ def serve(make: Callable[[], object]) -> None:
             if isinstance(served, Exception):
                 raise served
             answer = getattr(served, request.pop("do"))(**request)
-        except Exception as error:
+        except Exception as error:  # another library may raise anything: it is told, and the others go on
             words = str(error).strip().splitlines() or [""]
             answer = {"error": f"{type(error).__name__}: {words[0]}"}
         answers.write(json.dumps(answer) + "\n")

@@ -37,7 +37,7 @@ def measure(path: Path, device: torch.device) -> dict[str, Any]:
 
         def sums(module: Any, indices: torch.Tensor = indices, weights: torch.Tensor = weights) -> None:
             module.gather_sum(weights, indices, rows)
-            module.gather_dot(x, indices, rows)
+            module.dots_and_sum(x, indices, rows)
             module.outer(path.transpose(indices, weights, width), weights, x)
 
         sparse, matrix = _seconds(lambda: sums(path), device), _seconds(lambda: sums(dense), device)

@@ -37,6 +37,11 @@ def histogram(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Add to ``bins [BINS]`` int32 how often each digit occurs among the entries whose higher bits are `known`.
+
+    A digit is WIDTH bits from bit SHIFT on. ``values [rows, CAP]`` float32, the first ``counts [rows]`` of a row being there.
+    Atomics are on integers only: their order changes nothing.
+    """
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     slot = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     held = tl.minimum(tl.load(counts + row, mask=row < rows, other=0), CAP)[:, None]
@@ -49,6 +54,10 @@ def histogram(
 
 @triton.jit
 def tally(values, counts, cut, above, equal, n, S, CAP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """For each frame, how many entries of its S splits lie above the `cut`, ``above [n]``, and on it, ``equal [n]`` (int32).
+
+    ``values [S, n, CAP]`` float32, of which the first ``counts [S, n]`` are there.
+    """
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     limit = tl.load(cut)
     more = tl.zeros([ROWS], tl.int32)

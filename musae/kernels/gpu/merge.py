@@ -84,6 +84,12 @@ def merge(
     AMONG: tl.constexpr,
     CHECKED: tl.constexpr,
 ):
+    """The first k of each frame's entries, falling, of equals the lower latent first: ``out_values, out_indices [n, k]``.
+
+    ``values``, ``places [S, n, CAP]``, ``counts``, ``floors [S, n]`` come from `screen`. If CHECKED, ``flags [n]`` int32 is 1
+    where an entry of the first k may be missing. If LIMITED, a frame keeps ``limits [n]`` entries; if AMONG, latents are
+    renumbered by ``among``.
+    """
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     split = tl.arange(0, SPLITS)
     slot = tl.arange(0, CAP)[None, None, :]

@@ -170,6 +170,13 @@ def screen(
     THRESHOLD: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
+    """Pre-activations of BLOCK_M frames and one of S splits of the latents, of which only entries above a threshold are written.
+
+    ``x [n, D]``, ``W_enc [F, D]``, biases in the order of tiles -> ``values [S, n, CAP]`` float32, ``places [S, n, CAP]`` int16
+    within the split, ``counts [S, n]`` int32 (more than CAP: entries were lost), ``floors [S, n]`` float32. THRESHOLD: 0 one for
+    all, ``edges [1]``; 1 one for each latent, in the order of tiles; 2 learnt per frame, so that a little more than `share` =
+    k / F of the latents may pass.
+    """
     s = tl.program_id(0) % S
     start_row = (tl.program_id(0) // S).to(tl.int64) * BLOCK_M
     row = start_row + tl.arange(0, BLOCK_M)
