@@ -39,6 +39,9 @@ FORMAT = 1
 Context = Literal["frame", "causal"]
 """``frame``: a row's features depend on that row alone; ``causal``: on it and on earlier rows of its clip."""
 
+Budget = Literal["frame", "mean"]
+"""What a dictionary's k holds: at most k latents in every frame (TopK), or k on average over frames (BatchTopK, penalties)."""
+
 Source = Literal["stream", "tokens"]
 """What a feature set is given: the residual stream, or the codewords of the tokens visible at each step."""
 
@@ -228,8 +231,10 @@ class Dictionary(FeatureSet):
     must leave ``W_dec [F, d]`` and ``b_dec [d]`` (and whatever `encode` needs) in `tensors`.
     """
 
+    budget: Budget = "frame"
+    """What `k` holds; an L0 that is only held on average is measured, and stands on the board beside k."""
     k: int
-    """At most so many latents are active in a frame."""
+    """Active latents of a frame: at most so many in each, or so many on average; see `budget`."""
     seed: int
 
     def __init__(self) -> None:
@@ -260,7 +265,7 @@ class Dictionary(FeatureSet):
 
     @abstractmethod
     def encode(self, x: Tensor) -> SparseCode:
-        """Sparse code of frames; see `FeatureSet.encode`. At most k latents a row."""
+        """Sparse code of frames; see `FeatureSet.encode`. At most k latents a row where `budget` is ``frame``."""
 
     def freeze(self) -> Self:
         """Turn the present state of learning into `tensors`. The default only checks that there are some."""
@@ -350,7 +355,7 @@ def load(path: Path | str) -> Dictionary:
             f"{path}: {metadata['method']} takes other hyper-parameters here ({error}); use the musae that saved it."
         ) from error
     dictionary.tensors, dictionary.trained = tensors, metadata["trained"]
-    if dictionary.content_hash != metadata["hash"]:
+    if _hash(metadata["method"], metadata["config"], tensors) != metadata["hash"]:
         raise UserError(f"{path}: its tensors do not match their checksum {metadata['hash']}; delete it and train it again.")
     return dictionary
 
