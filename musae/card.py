@@ -37,6 +37,8 @@ class MethodCard(Card):
     """`control` and `baseline` rows are always shown beside the methods."""
     seeded: bool = True
     """Whether a seed changes what is learnt; an unseeded method is fitted once."""
+    fitted: bool = True
+    """Whether it learns from frames; ``imported`` does not: it is read from a checkpoint."""
     features: str = "latents"
     """Which feature set its rows are about: ``latents``, ``residual``, ``codec_step``, ``codec_means``."""
     configurations: PositiveInt = 1
