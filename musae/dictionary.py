@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, cast
+from typing import Any, ClassVar, Literal, Protocol, Self, cast, runtime_checkable
 
 import scipy.sparse
 import torch
@@ -148,6 +148,17 @@ class FrameSource(Protocol):
         """At most n frames drawn without replacement, float32 ``[min(n, frames), d]``; the same for the same seed."""
 
 
+@runtime_checkable
+class LabelledSource(FrameSource, Protocol):
+    """A `FrameSource` that knows what sounds in its frames: what methods of role ``supervised`` learn from."""
+
+    def labelled(self, n: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """At most n frames drawn without replacement, float32 ``[m, d]``, and concept -> their classes, int64 ``[m]``.
+
+        Classes count from 0; -1 is a frame that is not labelled. A concept of two classes is a question: 1 is yes.
+        """
+
+
 class TensorFrames:
     """A `FrameSource` over one tensor in memory."""
 
@@ -177,6 +188,24 @@ class TensorFrames:
     def locate_nonfinite(self) -> str:
         bad = (~self._x.isfinite()).any(1).nonzero()
         return f"row {int(bad[0])} of {self.identity}" if len(bad) else ""
+
+
+class LabelledTensorFrames(TensorFrames):
+    """A `LabelledSource` over tensors in memory."""
+
+    def __init__(self, x: Tensor, labels: Mapping[str, Tensor], identity: str = "memory") -> None:
+        """`x`, `identity`: see `TensorFrames`; `labels`: concept -> class of each frame, int ``[n]``, -1 where it has none."""
+        super().__init__(x, identity)
+        for concept, classes in labels.items():
+            if classes.shape != (self.frames,):
+                raise UserError(
+                    f"labels of {concept!r} have shape {list(classes.shape)}; give one class a frame, [{self.frames}]."
+                )
+        self._labels = {concept: classes.long() for concept, classes in labels.items()}
+
+    def labelled(self, n: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        rows = torch.randperm(self.frames, generator=generator("sample", seed))[:n]
+        return self._x[rows], {concept: classes[rows] for concept, classes in self._labels.items()}
 
 
 class FeatureSet(ABC):
@@ -324,6 +353,12 @@ class Dictionary(FeatureSet):
         """Raise UserError unless 0 < k <= width. For the first line of `fit`."""
         if not 0 < self.k <= self.width:
             raise UserError(f"{self.name}: k = {self.k} must lie between 1 and the width, {self.width}; choose another k.")
+
+    def check_finite(self, x: Tensor, frames: FrameSource) -> None:
+        """Raise UserError, naming the bad frame where the source can, unless a batch of training frames is finite."""
+        if not bool(x.isfinite().all()):
+            where = getattr(frames, "locate_nonfinite", str)()
+            raise UserError(f"{self.name}: the frames hold NaN or an infinity ({where or frames.identity}); harvest them again.")
 
     def _tensor(self, name: str) -> Tensor:
         if name not in self.tensors:

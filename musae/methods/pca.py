@@ -15,7 +15,6 @@ from torch import Tensor
 
 from musae.card import MethodCard
 from musae.dictionary import Dictionary, FrameSource, Report, SparseCode
-from musae.errors import UserError
 from musae.kernels.portable import select
 
 CARD = MethodCard(
@@ -52,9 +51,7 @@ class Pca(Dictionary):
             scatter.addmm_(centred.T, centred)
             for report in reports:
                 report({"step": step, "steps": -(-frames.frames // BATCH)})
-        if not bool(scatter.isfinite().all()):
-            where = getattr(frames, "locate_nonfinite", str)()
-            raise UserError(f"pca: the frames hold NaN or an infinity ({where or frames.identity}); harvest them again.")
+        self.check_finite(scatter, frames)
         components = torch.linalg.eigh(scatter).eigenvectors.flip(1).T[: self.width]
         peaks = components.gather(1, components.abs().argmax(1, keepdim=True))
         self.tensors = {"W_dec": (components * peaks.sign()).float().contiguous(), "b_dec": mean.float()}
