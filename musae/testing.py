@@ -8,8 +8,9 @@ In a plug-in's own tests::
     def test_conformance():
         check_method(MyMethod)
 
-`check_method` runs all checks and raises AssertionError with a sentence that says what is wrong; each check is public too.
-Frames are made here: 24 columns, a few hundred rows, off-centre and of unequal variance.
+`check_method` runs all checks and raises AssertionError with a sentence that says what is wrong; `method_checks` gives them one
+by one, as `musae validate` runs them, and each is public too. Frames are made here: 24 columns, a few hundred rows, off-centre
+and of unequal variance; for a dictionary that is fitted already, sums of its own atoms.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from __future__ import annotations
 import inspect
 import tempfile
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from musae.conformance import Check, run
 from musae.dictionary import Dictionary, FeatureSet, SparseCode, TensorFrames, load
 from musae.errors import UserError
 
@@ -32,27 +35,69 @@ SMALL = {"width": 48, "k": 4, "seed": 3}
 
 
 def check_method(method: type[FeatureSet] | FeatureSet) -> None:
-    """All checks that apply to a method: a class (tried at a small size), or an instance (tried with its hyper-parameters)."""
+    """All checks that apply to a method.
+
+    A class is tried at a small size, an instance with its hyper-parameters, and a fitted dictionary as it is: frozen.
+    """
+    run(method_checks(method))
+
+
+def method_checks(method: type[FeatureSet] | FeatureSet) -> list[Check]:
+    """The checks of `check_method`, by name."""
+    if isinstance(method, Dictionary) and method.tensors:
+        return frozen_checks(method)
     if isinstance(method, FeatureSet):
         cls, config = type(method), method.config()
     else:
         cls, config = method, dict(SMALL) if issubclass(method, Dictionary) else {"columns": COLUMNS}
     if not issubclass(cls, Dictionary):
-        check_feature_set(cls(**config))
-        return
+        return [Check("features depend on earlier rows only, and bad input is refused", lambda: check_feature_set(cls(**config)))]
     make = partial(cls, **config)
-    check_hyper_parameters(make())
-    check_needs_fit(make())
-    check_sizes(make)
     frames = sample_frames()
-    dictionary = check_fit(make(), frames)
-    check_code(dictionary, frames)
-    check_rows_independent(dictionary, frames)
-    check_decode_linear(dictionary, frames)
-    check_explains(dictionary, frames)
-    check_bad_input(dictionary)
-    check_deterministic(make, frames)
-    check_saved(dictionary, frames)
+    fitted = cache(lambda: check_fit(make(), frames))
+    return [
+        Check("the constructor stores its arguments", lambda: check_hyper_parameters(make())),
+        Check("nothing is encoded or saved before fit", lambda: check_needs_fit(make())),
+        Check("impossible sizes are refused", lambda: check_sizes(make)),
+        Check("fit freezes", fitted, vital=True),
+        Check("codes are sparse and sorted", lambda: check_code(fitted(), frames)),
+        Check("frames are encoded independently", lambda: check_rows_independent(fitted(), frames)),
+        Check("decode is linear", lambda: check_decode_linear(fitted(), frames)),
+        Check("it explains its training frames", lambda: check_explains(fitted(), frames)),
+        Check("bad input is refused", lambda: check_bad_input(fitted())),
+        Check("one seed gives one dictionary", lambda: check_deterministic(make, frames)),
+        Check("saving and loading change nothing", lambda: check_saved(fitted(), frames)),
+    ]
+
+
+def frozen_checks(dictionary: Dictionary) -> list[Check]:
+    """The checks of a fitted dictionary, whatever it was fitted on: it is never fitted again."""
+    x = frames_of(dictionary)
+    return [
+        Check("tensors are frozen", lambda: check_frozen(dictionary, x.shape[1]), vital=True),
+        Check("codes are sparse and sorted", lambda: check_code(dictionary, x)),
+        Check("frames are encoded independently", lambda: check_rows_independent(dictionary, x)),
+        Check("decode is linear", lambda: check_decode_linear(dictionary, x)),
+        Check("bad input is refused", lambda: check_bad_input(dictionary)),
+        Check("saving and loading change nothing", lambda: check_saved(dictionary, x)),
+    ]
+
+
+def check_card(module: ModuleType) -> None:
+    """The card of a method's module agrees with its class: name, role, kind of features."""
+    card, method = module.CARD, module.METHOD
+    is_class = isinstance(method, type) and issubclass(method, FeatureSet)
+    assert is_class, f"{card.name}: METHOD must be a subclass of FeatureSet"
+    assert method.name == card.name, f"{card.name}: the class is named {method.name!r}; give it name = CARD.name"
+    learns, latents = issubclass(method, Dictionary), card.features == "latents"
+    assert latents == learns, f"{card.name}: features are 'latents' for a Dictionary, and only for one, not {card.features!r}"
+    baseline = card.role == "baseline"
+    assert learns or baseline, f"{card.name}: what learns nothing is a baseline; its card's role is {card.role!r}"
+    if learns and card.fitted:
+        x = sample_frames()
+        atoms = [method(**SMALL | {"seed": seed}).fit(TensorFrames(x)).atoms for seed in (1, 2)]
+        differ = atoms[0].shape != atoms[1].shape or not torch.allclose(*atoms, atol=1e-4)
+        assert differ == card.seeded, f"{card.name}: another seed must change what is learnt exactly where the card says seeded"
 
 
 def sample_frames(n: int = 600, columns: int = COLUMNS) -> Tensor:
@@ -63,6 +108,16 @@ def sample_frames(n: int = 600, columns: int = COLUMNS) -> Tensor:
     return code @ atoms + torch.linspace(-3, 5, columns) + 0.05 * torch.randn(n, columns, generator=generator)
 
 
+def frames_of(dictionary: Dictionary, n: int = 256) -> Tensor:
+    """Frames ``[n, d]`` for a fitted dictionary: its bias, a few of its atoms with weights up to 10, a little noise."""
+    generator = torch.Generator().manual_seed(20)
+    width, d = dictionary.atoms.shape
+    code = torch.zeros(n, width)
+    chosen = torch.randint(width, (n, min(width, 4)), generator=generator)
+    code.scatter_(1, chosen, 10 * torch.rand(chosen.shape, generator=generator))
+    return dictionary.bias + code @ dictionary.atoms + 0.01 * torch.randn(n, d, generator=generator)
+
+
 def check_hyper_parameters(dictionary: Dictionary) -> None:
     """The constructor stores its arguments verbatim under their names, has width, k and seed, and learns nothing."""
     name = dictionary.name
@@ -70,6 +125,8 @@ def check_hyper_parameters(dictionary: Dictionary) -> None:
     for wanted in ("width", "k", "seed"):
         assert wanted in arguments, f"{name}: the constructor must take {wanted!r}"
     for argument, parameter in arguments.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            continue
         assert hasattr(dictionary, argument), f"{name}: the constructor must store its argument {argument!r} under that name"
         assert parameter.default is not parameter.empty, f"{name}: the argument {argument!r} needs a default"
     again = type(dictionary)(**dictionary.config())
@@ -97,11 +154,20 @@ def check_fit(dictionary: Dictionary, x: Tensor) -> Dictionary:
     fitted = dictionary.fit(TensorFrames(x, identity="sample"))
     assert fitted is dictionary, f"{name}: fit must return self"
     assert torch.equal(x, before), f"{name}: fit must not change the frames"
+    check_frozen(dictionary, x.shape[1])
+    assert dictionary.trained.get("store") == "sample", f"{name}: trained['store'] must be the source's identity"
+    assert dictionary.trained.get("frames", 0) > 0, f"{name}: trained['frames'] must count the frames seen"
+    return dictionary
+
+
+def check_frozen(dictionary: Dictionary, columns: int) -> None:
+    """Tensors are float32, finite and without gradients; atoms and bias have the frames' `columns`, width counts the atoms."""
+    name = dictionary.name
     for key, tensor in dictionary.tensors.items():
         assert tensor.dtype == torch.float32, f"{name}: tensors[{key!r}] must be float32, not {tensor.dtype}"
         assert not tensor.requires_grad, f"{name}: tensors[{key!r}] must be frozen, it requires a gradient"
         assert bool(tensor.isfinite().all()), f"{name}: tensors[{key!r}] must be finite"
-    atoms, d = dictionary.atoms, x.shape[1]
+    atoms, d = dictionary.atoms, columns
     asked = dictionary.config()["width"]
     assert len(atoms) <= asked, f"{name}: {len(atoms)} atoms, more than the width asked for, {asked}"
     assert dictionary.width == len(atoms), (
@@ -109,9 +175,6 @@ def check_fit(dictionary: Dictionary, x: Tensor) -> Dictionary:
     )
     assert dictionary.inputs == atoms.shape[1] == d, f"{name}: inputs and atoms must have the frames' {d} columns"
     assert dictionary.bias.shape == (d,), f"{name}: bias must be [{d}], not {list(dictionary.bias.shape)}"
-    assert dictionary.trained.get("store") == "sample", f"{name}: trained['store'] must be the source's identity"
-    assert dictionary.trained.get("frames", 0) > 0, f"{name}: trained['frames'] must count the frames seen"
-    return dictionary
 
 
 def check_code(dictionary: Dictionary, x: Tensor) -> None:

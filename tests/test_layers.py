@@ -24,6 +24,7 @@ LAYERS = {
     "musae.dictionary": 3,
     "musae.frozen": 3,
     "musae.metrics_log": 3,
+    "musae.recipe": 3,
     "musae.parallel": 1,
     "musae.autoencoder": 3,
     "musae.training": 3,

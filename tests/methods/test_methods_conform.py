@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Self
 
 import pytest
@@ -9,11 +10,12 @@ import torch
 from torch import Tensor
 
 from musae import registry
-from musae.dictionary import Dictionary, FeatureSet, FrameSource, Report, SparseCode, TensorFrames
+from musae.dictionary import Dictionary, FrameSource, Report, SparseCode, TensorFrames
+from musae.methods import codec_step, pca
 from musae.methods.codec_step import CodecStep
 from musae.methods.pca import Pca
 from musae.methods.random import Random
-from musae.testing import check_feature_set, check_method, sample_frames
+from musae.testing import check_card, check_feature_set, check_method, method_checks, sample_frames
 
 NAMES = [name for name in registry.entries("methods") if "/" not in name]
 FITTED = [name for name in NAMES if registry.find("methods", name).card.fitted]
@@ -27,18 +29,22 @@ def test_method_conforms(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_card_and_class_agree(name: str) -> None:
-    module = registry.load("methods", name)
-    assert issubclass(module.METHOD, FeatureSet)
-    assert module.METHOD.name == module.CARD.name == name
-    assert (module.CARD.features == "latents") == issubclass(module.METHOD, Dictionary)
+    check_card(registry.load("methods", name))
 
 
-@pytest.mark.parametrize("name", [n for n in FITTED if issubclass(registry.load("methods", n).METHOD, Dictionary)])
-def test_seeds_matter_exactly_where_the_card_says(name: str) -> None:
-    module = registry.load("methods", name)
-    x = sample_frames()
-    atoms = [module.METHOD(width=24, k=3, seed=seed).fit(TensorFrames(x)).atoms for seed in (1, 2)]
-    assert torch.allclose(*atoms, atol=1e-4) != module.CARD.seeded
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        (SimpleNamespace(CARD=pca.CARD, METHOD=Random), "named 'random'"),
+        (SimpleNamespace(CARD=pca.CARD, METHOD=Pca()), "must be a subclass"),
+        (SimpleNamespace(CARD=pca.CARD.model_copy(update={"features": "residual"}), METHOD=Pca), "only for one"),
+        (SimpleNamespace(CARD=pca.CARD.model_copy(update={"seeded": True}), METHOD=Pca), "seeded"),
+        (SimpleNamespace(CARD=codec_step.CARD.model_copy(update={"role": "control"}), METHOD=CodecStep), "is a baseline"),
+    ],
+)
+def test_a_card_that_does_not_agree_is_noticed(module: ModuleType, says: str) -> None:
+    with pytest.raises(AssertionError, match=says):
+        check_card(module)
 
 
 def test_an_instance_is_tried_with_its_own_hyper_parameters() -> None:
@@ -69,6 +75,17 @@ class Drifting(Random):
 class Forgetful(Pca):
     def __init__(self, width: int = 8, k: int = 2, seed: int = 0) -> None:
         super().__init__(width, k + 1, seed)
+
+
+def test_a_fitted_dictionary_is_tried_as_it_is() -> None:
+    dictionary = Pca(width=6, k=2).fit(TensorFrames(sample_frames(columns=10)))
+    before = dictionary.content_hash
+    check_method(dictionary)
+    assert dictionary.content_hash == before
+    assert all("fit" not in check.name for check in method_checks(dictionary))
+    dictionary.tensors["W_dec"][2, 3] = torch.nan
+    with pytest.raises(AssertionError, match=r"W_dec.*finite"):
+        check_method(dictionary)
 
 
 @pytest.mark.parametrize(
