@@ -32,6 +32,7 @@ from torch.nn import functional
 from musae import registry
 from musae.errors import UserError
 from musae.files import atomic_path
+from musae.kernels.portable import select
 
 FORMAT = 1
 """Version of the file format and of the content hash."""
@@ -80,6 +81,12 @@ class SparseCode:
         rows, indices = dense.nonzero(as_tuple=True)
         counts = torch.bincount(rows, minlength=dense.shape[0])
         return cls(dense[rows, indices], indices, functional.pad(counts.cumsum(0), (1, 0)), dense.shape[1])
+
+    @classmethod
+    def from_scores(cls, scores: Tensor, k: int) -> Self:
+        """From signed scores ``[n, F]``: of each row the k of largest magnitude (all of them where F is less)."""
+        magnitudes, indices = select(scores.abs(), min(k, scores.shape[1]))
+        return cls.from_topk(magnitudes * scores.gather(1, indices).sign(), indices, scores.shape[1])
 
     @classmethod
     def concat(cls, codes: Sequence[SparseCode]) -> Self:
@@ -233,8 +240,9 @@ class FeatureSet(ABC):
         """
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as they were given."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        """The constructor's arguments, as they were given; a subclass adds those that it takes as ``**options``."""
+        arguments = inspect.signature(type(self)).parameters.items()
+        return {name: getattr(self, name) for name, argument in arguments if argument.kind is not argument.VAR_KEYWORD}
 
     @property
     def content_hash(self) -> str:

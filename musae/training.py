@@ -1,13 +1,13 @@
 """One training loop for every method that learns by gradient descent.
 
 A method subclasses `GradientMethod`: it says how it starts, what its loss is and what it freezes to. The loop does the rest:
-order of frames, learning rate, Adam (`musae.kernels.adam`), figures, checkpoints, resuming, and stopping cleanly.
+order of frames, learning rate, Adam (`musae.kernels.adam`), weight averages, figures, checkpoints, resuming, stopping cleanly, and
+sharing batches between processes (`musae.parallel`).
 
-A checkpoint holds parameters, moments, buffers and the step; the order of frames depends on seed and step alone; so a resumed
-training gives bit for bit what an uninterrupted one gives on the same machine, kernel path and number of threads.
+A checkpoint holds parameters, moments, averages, buffers and the step; the order of frames depends on seed and step alone; so a
+resumed training gives bit for bit what an uninterrupted one gives on the same machine, kernel path and number of threads.
 
-Units: a step is one batch, a frame one row; the learning rate rises linearly over `Recipe.warmup` of the steps, stays, and falls
-linearly to zero over the last `Recipe.decay`.
+Units: a step is one batch, a frame one row; `musae.recipe` says how long and how fast.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ import signal
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import ClassVar, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional
 
+from musae import parallel
 from musae.dictionary import Dictionary, FrameSource, Report
 from musae.errors import UserError
 from musae.files import atomic_path
@@ -38,6 +40,7 @@ from musae.kernels.adam import adam, sum_of
 from musae.kernels.dispatch import path_for
 from musae.kernels.factored import Outer
 from musae.metrics_log import JsonLines
+from musae.recipe import Recipe
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -47,42 +50,35 @@ REPORTS = 50
 """Reports in a run: enough for a curve."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How long and how fast to learn."""
-
-    batch_size: int
-    learning_rate: float
-    epochs: int = 1
-    warmup: float = 0.05
-    """Share of the steps over which the learning rate rises: Adam's second moment is noise at first."""
-    decay: float = 0.3
-    """Share of the steps, the last ones, over which it falls to 0."""
-
-    def rate(self, step: int, steps: int) -> float:
-        """Learning rate of a step (0, 1, ...)."""
-        rising = (step + 1) / max(1.0, self.warmup * steps)
-        falling = (steps - step) / max(1.0, self.decay * steps)
-        return self.learning_rate * min(1.0, rising, falling)
-
-
 class GradientMethod(Dictionary):
-    """A dictionary that learns by `train`. Subclasses give `recipe`, `start`, `loss` and `freeze`."""
+    """A dictionary that learns by `train`. Subclasses give `start`, `loss` and `freeze`, and may override the other hooks.
 
+    The constructor takes `width`, `k`, `seed`, a method's own hyper-parameters, and the options of `Recipe` by name.
+    """
+
+    defaults: ClassVar[Recipe] = Recipe()
+    """The recipe of the method, of which the constructor's options replace a part."""
     unit_norm: ClassVar[tuple[str, ...]] = ()
     """Names of the parameters whose rows are kept at norm 1."""
+    fixed: ClassVar[tuple[str, ...]] = ()
+    """Names of the parameters that are not learnt."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 2048, k: int = 32, seed: int = 0, **recipe: Any) -> None:
+        """`width`, `k`: as in `Dictionary`; `seed`: of the initial weights and of the order of frames; `recipe`: see `Recipe`."""
         super().__init__()
+        self.width = width
+        self.k = k
+        self.seed = seed
+        self.recipe = self.defaults.changed(self.name, recipe)
         self.parameters: dict[str, Tensor] = {}
         """Learnt tensors, float32, requiring gradients; set by `start`."""
         self.buffers: dict[str, Tensor] = {}
         """State that is not learnt by gradient: input scaling, counters; set by `start`, kept in checkpoints."""
+        self.progress = 0.0
+        """Share of the run's steps that are done; set by the loop before each call of `loss`."""
 
-    @property
-    @abstractmethod
-    def recipe(self) -> Recipe:
-        """Batch size, learning rate and their like, from the hyper-parameters."""
+    def config(self) -> dict[str, Any]:
+        return {**super().config(), **asdict(self.recipe)}
 
     @abstractmethod
     def start(self, frames: FrameSource) -> None:
@@ -90,60 +86,122 @@ class GradientMethod(Dictionary):
 
     @abstractmethod
     def loss(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Scalar loss of a batch of raw frames ``[b, d]``, and figures to report (scalars; averaged between reports).
+        """Scalar loss of frames ``[b, d]``, a mean over them, and figures to report (scalars; averaged between reports).
 
-        Called once a step: it may update `buffers`.
+        Called once for each part of a batch; it may update `buffers`, by what all processes found (`musae.parallel`).
         """
+
+    def constrain(self) -> None:
+        """Called after each step, for constraints on the parameters beyond `unit_norm`."""
+
+    def resample(self, x: Tensor, moments: Mapping[str, Tensor]) -> None:
+        """Start dead latents anew, given a batch ``[b, d]``, and clear their moments; called as `Recipe.resample` says."""
+        raise UserError(
+            f"{self.name}: resample = {self.recipe.resample}, and this method cannot start latents anew; leave it at 0."
+        )
 
     def fit(self, frames: FrameSource, *, folder: Path | None = None, reports: Sequence[Report] = ()) -> Self:
         """Learn by `train`; see `Dictionary.fit` for the arguments."""
         self.check_sizes()
-        seen = train(self, frames, folder=folder, reports=reports)
-        self.trained = {"frames": seen, "store": frames.identity}
+        train(self, frames, folder=folder, reports=reports)
         return self.freeze()
 
 
-def train(method: GradientMethod, frames: FrameSource, *, folder: Path | None = None, reports: Sequence[Report] = ()) -> int:
-    """Run the whole training of `method`, or what is left of it; returns the number of frames seen, over all epochs.
+def train(method: GradientMethod, frames: FrameSource, *, folder: Path | None = None, reports: Sequence[Report] = ()) -> None:
+    """Run the whole training of `method`, or what is left of it. `Trainer` says what is kept and raised."""
+    trainer = Trainer(method, frames, folder=folder, reports=reports)
+    recipe = method.recipe
+    with deferred_interrupt() as interrupted:
+        for x in frames.batches(recipe.batch_size, seed=method.seed, epochs=recipe.epochs, start_step=trainer.done):
+            trainer.advance(x, interrupted.is_set)
+    trainer.finish()
+
+
+class Trainer:
+    """One training, batch by batch: who has the batches drives it.
 
     With a `folder`, figures go to ``log.jsonl`` and the state to ``checkpoint.safetensors`` there; a checkpoint that is found is
-    continued. On SIGINT the state is saved after the present step and KeyboardInterrupt raised.
+    continued: `done` steps are then behind it. Among several processes the first one writes.
 
     Raises UserError for NaN or infinite frames or loss, naming step and shard (the last good checkpoint stays), and for a
     checkpoint that is damaged or of another training.
     """
-    recipe = method.recipe
-    steps = recipe.epochs * math.ceil(frames.frames / recipe.batch_size)
-    method.start(frames)
-    moments = {f"{kind}.{name}": torch.zeros_like(p) for name, p in method.parameters.items() for kind in ("avg", "sq")}
-    checkpoint = Checkpoint(method, moments, frames, folder / CHECKPOINT) if folder else None
-    first = checkpoint.restore() if checkpoint else 0
-    for tensor in method.parameters.values():
-        tensor.requires_grad_()
-    if folder:
-        reports = (JsonLines(folder / LOG, first), *reports)
-    window = Window()
 
-    with deferred_interrupt() as interrupted:
-        batches = frames.batches(recipe.batch_size, seed=method.seed, epochs=recipe.epochs, start_step=first)
-        for number, x in enumerate(batches, start=first):
-            rate = recipe.rate(number, steps)
-            figures = step(method, x, moments, number + 1, rate)
-            if figures is None:
-                _stop(method, frames, number, checkpoint)
-            done = number + 1
-            window.add(len(x), figures)
-            if done * REPORTS // steps > number * REPORTS // steps:
-                line = {"step": done, "steps": steps, "learning_rate": rate, **window.take()}
-                for report in reports:
-                    report(line)
-            if checkpoint and (done * CHECKPOINTS // steps > number * CHECKPOINTS // steps or interrupted.is_set()):
-                if not all(bool(p.isfinite().all()) for p in method.parameters.values()):
-                    _stop(method, frames, number, checkpoint)
-                checkpoint.save(done)
-            if interrupted.is_set():
-                raise KeyboardInterrupt
-    return recipe.epochs * frames.frames
+    def __init__(
+        self, method: GradientMethod, frames: FrameSource, *, folder: Path | None = None, reports: Sequence[Report] = ()
+    ) -> None:
+        self.method, self.frames = method, frames
+        self.steps = method.recipe.epochs * math.ceil(frames.frames / method.recipe.batch_size)
+        self.device = parallel.device()
+        method.start(frames)
+        for group in (method.parameters, method.buffers):
+            group.update({name: tensor.to(self.device) for name, tensor in group.items()})
+        self.moments = {f"{kind}.{name}": torch.zeros_like(p) for name, p in method.parameters.items() for kind in ("avg", "sq")}
+        self.averages = {name: p.clone() for name, p in method.parameters.items()} if method.recipe.ema else {}
+        groups = {"parameter": method.parameters, "moment": self.moments, "average": self.averages, "buffer": method.buffers}
+        self.checkpoint = Checkpoint(method, groups, frames, folder / CHECKPOINT) if folder else None
+        self.done = self.checkpoint.restore() if self.checkpoint else 0
+        parallel.wait()
+        for name, tensor in method.parameters.items():
+            tensor.requires_grad_(name not in method.fixed)
+        self.writes = parallel.rank() == 0
+        log = [JsonLines(folder / LOG, self.done)] if folder and self.writes else []
+        self.reports = (*log, *reports) if self.writes else ()
+        self.window = Window()
+
+    def advance(self, x: Tensor, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """One step on the next batch ``[b, d]``. Where `interrupted` says so after it, save and raise KeyboardInterrupt."""
+        method, number = self.method, self.done
+        method.progress = number / self.steps
+        rate = method.recipe.rate(number, self.steps)
+        figures = step(method, x.to(self.device), self.moments, number + 1, rate)
+        if figures is None:
+            self._stop()
+        self._average()
+        self.done += 1
+        if method.recipe.resamples(self.done, self.steps):
+            method.resample(x.to(self.device), self.moments)
+        self.window.add(len(x), figures)
+        if self._passes(REPORTS):
+            line = {"step": self.done, "steps": self.steps, "learning_rate": rate, **self.window.take()}
+            for report in self.reports:
+                report(line)
+        stop = bool(parallel.add(torch.tensor(int(interrupted()), device=self.device)))
+        if self.checkpoint and (stop or self._passes(CHECKPOINTS)):
+            if not all(bool(p.isfinite().all()) for p in method.parameters.values()):
+                self.done = number
+                self._stop()
+            if self.writes:
+                self.checkpoint.save(self.done)
+        if stop:
+            raise KeyboardInterrupt
+
+    def finish(self) -> None:
+        """Take the averaged weights where the recipe asks for them, and note what was seen; the method can then be frozen."""
+        for name, average in self.averages.items():
+            self.method.parameters[name] = functional.normalize(average, dim=1) if name in self.method.unit_norm else average
+        self.method.trained = {"frames": self.method.recipe.epochs * self.frames.frames, "store": self.frames.identity}
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Update the moving averages; early on their memory is shorter, so that they forget where the weights began."""
+        weight = 1 - min(self.method.recipe.ema, (self.done + 1) / (self.done + 10))
+        for name, average in self.averages.items():
+            average.lerp_(self.method.parameters[name].detach(), weight)
+
+    def _passes(self, times: int) -> bool:
+        """Whether the step just done is one of so many, evenly spread over the run."""
+        return self.done * times // self.steps > (self.done - 1) * times // self.steps
+
+    def _stop(self) -> NoReturn:
+        """Raise the UserError for a loss, frame or parameter that is not finite."""
+        where = getattr(self.frames, "locate_nonfinite", str)()
+        cause = (
+            f"NaN or infinite frames in {where}; harvest it again" if where else "no bad frame was found; lower the learning rate"
+        )
+        path = self.checkpoint.path if self.checkpoint else None
+        kept = f" The last good state is kept in {path}." if path and path.exists() else ""
+        raise UserError(f"{self.method.name}: the training is not finite at step {self.done + 1}: {cause}.{kept}")
 
 
 def step(
@@ -152,36 +210,61 @@ def step(
     """One step of training on a batch ``[b, d]``, the `number`-th (from 1): loss, gradients, Adam with learning rate `rate`.
 
     Weight gradients are kept as factors and summed by the optimiser while it updates a row, unless a parameter has others
-    besides. `moments` holds ``avg.<parameter>`` and ``sq.<parameter>``. Returns the figures, loss among them; or None, with
-    nothing changed but buffers, where the loss is not finite.
+    besides, or they are summed over parts of the batch or over processes. `moments` holds ``avg.<parameter>`` and
+    ``sq.<parameter>``. Returns the figures, loss among them; or None, with nothing changed but buffers, where the loss is not
+    finite.
     """
-    with factored.collect() as factors:
-        loss, figures = method.loss(x)
-        if not math.isfinite(float(loss.detach())):
-            return None
-        torch.autograd.backward(loss)
-    for name, p in method.parameters.items():
-        gradient = _gradient(p, factors.of(p))
-        if gradient is not None:
-            adam(p.detach(), gradient, moments[f"avg.{name}"], moments[f"sq.{name}"], number, rate, name in method.unit_norm)
+    rows, weight = parallel.share(x)
+    parts = rows.chunk(method.recipe.accumulate)
+    alone = len(parts) == 1 and parallel.size() == 1
+    gradients: dict[str, Tensor | Sequence[Outer]] = {}
+    totals: dict[str, Tensor] = {}
+    for part in parts:
+        portion = weight * len(part) / len(rows)
+        with factored.collect() as factors:
+            loss, figures = method.loss(part)
+            if not math.isfinite(float(parallel.add(loss.detach() * portion))):
+                return None
+            torch.autograd.backward(loss if alone else loss * portion)
+        for name, value in {"loss": loss.detach(), **figures}.items():
+            totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value * portion
+        for name, p in method.parameters.items():
+            found = _gradient(p, factors.of(p))
             p.grad = None
-    return {"loss": loss.detach(), **figures}
+            if found is not None:
+                gradients[name] = found if alone else _dense(p, found) + gradients.get(name, 0)  # type: ignore[operator]
+    for name, p in method.parameters.items():
+        if name in gradients:
+            gradient = gradients[name] if alone else parallel.add(gradients[name])  # type: ignore[arg-type]
+            adam(p.detach(), gradient, moments[f"avg.{name}"], moments[f"sq.{name}"], number, rate, name in method.unit_norm)
+    method.constrain()
+    return totals if parallel.size() == 1 else dict(zip(totals, parallel.add(torch.stack(list(totals.values()))), strict=True))
 
 
 def _gradient(p: Tensor, outers: Sequence[Outer]) -> Tensor | Sequence[Outer] | None:
     """What `adam` is to be given: the dense gradient, its factors, or the sum of both."""
     if p.grad is None or not outers:
         return outers or p.grad
+    return sum_of([p.grad, _dense(p, outers)])
+
+
+def _dense(p: Tensor, gradient: Tensor | Sequence[Outer]) -> Tensor:
+    """A gradient that may be given by its factors, as a tensor."""
+    if isinstance(gradient, Tensor):
+        return gradient
     path = path_for(p)
-    return sum_of([p.grad, *(path.outer(o.transposed, o.weights, o.rows, p.dtype) for o in outers)])
+    return sum_of([path.outer(o.transposed, o.weights, o.rows, p.dtype) for o in gradient])
 
 
 class Checkpoint:
     """The state of a training in one file, written atomically."""
 
-    def __init__(self, method: GradientMethod, moments: dict[str, Tensor], frames: FrameSource, path: Path) -> None:
+    def __init__(
+        self, method: GradientMethod, groups: Mapping[str, Mapping[str, Tensor]], frames: FrameSource, path: Path
+    ) -> None:
+        """`groups`: kind of state -> its tensors, which `restore` fills in place."""
         self.path = path
-        self.groups = {"parameter": method.parameters, "moment": moments, "buffer": method.buffers}
+        self.groups = groups
         self.training = {"method": method.name, "config": method.config(), "store": frames.identity}
         """What a checkpoint must agree with to be continued."""
 
@@ -255,11 +338,3 @@ def deferred_interrupt() -> Iterator[threading.Event]:
         yield interrupted
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _stop(method: GradientMethod, frames: FrameSource, step: int, checkpoint: Checkpoint | None) -> NoReturn:
-    """Raise the UserError for a loss, frame or parameter that is not finite."""
-    where = getattr(frames, "locate_nonfinite", str)()
-    cause = f"NaN or infinite frames in {where}; harvest it again" if where else "no bad frame was found; lower the learning rate"
-    kept = f" The last good state is kept in {checkpoint.path}." if checkpoint and checkpoint.path.exists() else ""
-    raise UserError(f"{method.name}: the training is not finite at step {step + 1}: {cause}.{kept}")

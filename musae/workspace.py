@@ -52,7 +52,7 @@ Progress = Callable[[str, int, int], None]
 """Receives (what is being done, how much of it is done, how much there is)."""
 
 SOURCES = (
-    *("dictionary.py", "training.py", "workspace.py", "evaluation.py"),
+    *("dictionary.py", "frozen.py", "autoencoder.py", "training.py", "recipe.py", "parallel.py", "workspace.py", "evaluation.py"),
     *("kernels", "scores", "corpora", "generators", "activations"),
 )
 """Parts of the package that decide a score, beside the suite's methods and tasks."""

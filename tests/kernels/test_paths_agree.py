@@ -71,7 +71,7 @@ def reference_losses() -> list[float]:
         silent[indices[values > 0]] = 0
         dead = (silent > 5 * BATCH).nonzero().squeeze(1)
         if len(dead):
-            loss = loss + topk.aux_weight * auxk_reference(z, error.detach(), p["W_enc"], p["b_enc"], p["W_dec"], dead, 8)
+            loss = loss + topk.recipe.aux_weight * auxk_reference(z, error.detach(), p["W_enc"], p["b_enc"], p["W_dec"], dead, 8)
         grads = torch.autograd.grad(loss, list(p.values()))
         for (name, t), grad in zip(p.items(), grads, strict=True):
             new, *moments[name] = adam_reference(t.detach(), grad, *moments[name], number, 1e-3, name == "W_dec")

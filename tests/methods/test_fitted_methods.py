@@ -14,7 +14,8 @@ from musae.kernels.auxk import auxk
 from musae.methods.codec_means import CodecMeans
 from musae.methods.pca import Pca
 from musae.methods.random import Random
-from musae.methods.topk import Topk, geometric_median
+from musae.autoencoder import geometric_median
+from musae.methods.topk import Topk
 from musae.testing import sample_frames
 
 
