@@ -6,8 +6,9 @@ know which piece they come from and nothing else, once on the raw stream.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import cast
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from musae.card import TaskCard
+from musae.conformance import Check, run
 from musae.corpora.track import Annotations, Clip, Span, Split, Track, Truth
 from musae.dictionary import Dictionary, SparseCode
 from musae.generators.generator import Generator, Splice
@@ -116,17 +118,44 @@ def check_task(module: ModuleType) -> None:
     a reason; rows are told apart by their fields; a second call gives the same. Where there are labels, planted features beat
     chance on every main metric, and neither permuted labels nor features that only know the piece come near them.
     """
+    run(task_checks(module))
+
+
+def task_checks(module: ModuleType) -> list[Check]:
+    """The checks of `check_task`, by name."""
     card = cast(TaskCard, module.CARD)
-    data = synthetic_heldout()
-    assert set(card.direction) == set(card.main), f"{card.name}: direction must name each main metric, and nothing else"
-    for features in (planted_features(data), stream_features(data)):
-        scores = module.score(features, data)
-        _check_rows(card, scores, data)
-        again = module.score(features, synthetic_heldout())
-        same = [(s.metric, s.value, s.low, s.high) for s in scores] == [(s.metric, s.value, s.low, s.high) for s in again]
+    data = cache(synthetic_heldout)
+
+    @cache
+    def scores(features: Callable[[HeldOut], Features]) -> Sequence[Score]:
+        return cast(Sequence[Score], module.score(features(data()), data()))
+
+    def rows(features: Callable[[HeldOut], Features]) -> Callable[[], None]:
+        return lambda: _check_rows(card, scores(features), data())
+
+    def repeats(features: Callable[[HeldOut], Features]) -> None:
+        first, again = scores(features), module.score(features(data()), synthetic_heldout())
+        same = [(s.metric, s.value, s.low, s.high) for s in first] == [(s.metric, s.value, s.low, s.high) for s in again]
         assert same, f"{card.name}: a second call on the same data gives other scores"
+
+    checks = [
+        Check("the card names each main metric's direction", lambda: _check_card(card)),
+        Check("rows of a dictionary", rows(planted_features)),
+        Check("the same again for a dictionary", lambda: repeats(planted_features)),
+        Check("rows of a dense baseline", rows(stream_features)),
+        Check("the same again for a dense baseline", lambda: repeats(stream_features)),
+    ]
     if card.concept:
-        _check_controls(card, module.score(planted_features(data), data), module.score(piece_features(data), data))
+        controls = Check(
+            "labels are found, permuted ones are not",
+            lambda: _check_controls(card, scores(planted_features), scores(piece_features)),
+        )
+        checks.append(controls)
+    return checks
+
+
+def _check_card(card: TaskCard) -> None:
+    assert set(card.direction) == set(card.main), f"{card.name}: direction must name each main metric, and nothing else"
 
 
 def _check_rows(card: TaskCard, scores: Sequence[Score], data: HeldOut) -> None:
