@@ -1,9 +1,9 @@
 """What all sparse autoencoders here have in common: input scaling, initial weights, dead latents, freezing, encoding.
 
-They learn on ``z = (x - centre) * scale``: the centre is the geometric median of a sample of frames, and the scale makes the mean
-squared norm of z equal d, so that one learning rate fits every layer. `freeze` folds both into the weights: atoms keep norm 1, so a
-latent's value is the length that it writes into the raw stream. A learnt bias is not subtracted before the encoder: ``b_enc`` can
-express that.
+They learn on ``z = (x - centre) * scale``: the centre is the geometric median of a sample of frames, and the scale makes the
+mean squared norm of z equal d, so that one learning rate fits every layer. `freeze` folds both into the weights: atoms keep norm
+1, so a latent's value is the length that it writes into the raw stream. A learnt bias is not subtracted before the encoder:
+``b_enc`` can express that.
 
 Encoder and decoder start as the same random directions of norm 1 (Gao et al. 2024, arXiv 2406.04093, section A.1). A method adds
 its own parameters, its loss and the rule by which it encodes (`musae.frozen`).
@@ -60,7 +60,7 @@ class Autoencoder(GradientMethod):
 
     @abstractmethod
     def objective(self, z: Tensor) -> tuple[Tensor, Mapping[str, Tensor], Tensor, Tensor]:
-        """Loss of scaled frames ``z [b, d]`` without the auxiliary one, figures, reconstruction ``[b, d]`` and fired latents ``[F]``.
+        """Loss of scaled frames ``z [b, d]`` but for the auxiliary one, figures, reconstruction ``[b, d]``, and `fired` ``[F]``.
 
         z is float32 or, where the recipe says so, bfloat16; the reconstruction is float32.
         """

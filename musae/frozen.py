@@ -7,8 +7,9 @@ Shapes: ``x [n, d]``, ``W_enc [F, d]``, ``b_enc [F]``; a row of a weight belongs
 | ``relu`` | ``max(z, 0)`` | |
 | ``topk`` | the k largest of ``max(z, 0)`` in each frame | |
 | ``jumprelu`` | ``max(z, 0)`` where ``z > threshold`` | ``threshold [F]`` |
-| ``gated`` | ``max(exp(log_magnitude) z' + magnitude_bias, 0)`` where ``z' + gate_bias > 0``, ``z' = x W_enc^T`` | ``gate_bias``, \
-``log_magnitude``, ``magnitude_bias``, each ``[F]``; no ``b_enc`` |
+| ``gated`` | ``max(exp(log_magnitude) y + magnitude_bias, 0)`` where ``y + gate_bias > 0`` | those three, each ``[F]`` |
+
+``y = x W_enc^T``: a gated encoder has no ``b_enc``.
 
 Methods that select over a batch (BatchTopK) are frozen to ``jumprelu`` with one threshold for all latents.
 """

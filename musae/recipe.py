@@ -37,8 +37,8 @@ class Recipe:
     ema: float = 0.0
     """Decay, a step, of the moving average of the weights that is frozen in place of the last ones; 0 freezes the last ones."""
     dead_after: float = 1 / 16
-    """A latent that was silent for this share of the run's frames is dead. Gao et al. (2024) say 10 M frames, more than a whole run
-    here; a latent that fires once in 10,000 frames is still seen several times in a sixteenth of a million."""
+    """A latent that was silent for this share of the run's frames is dead. Gao et al. (2024) say 10 M frames, more than a whole
+    run here; a latent that fires once in 10,000 frames is still seen several times in a sixteenth of a million."""
     aux_weight: float = 0.0
     """Weight of the auxiliary loss, by which the dead reconstruct what the living left over (`musae.kernels.auxk`)."""
     aux_k: int | None = None

@@ -1,8 +1,8 @@
 """One training loop for every method that learns by gradient descent.
 
 A method subclasses `GradientMethod`: it says how it starts, what its loss is and what it freezes to. The loop does the rest:
-order of frames, learning rate, Adam (`musae.kernels.adam`), weight averages, figures, checkpoints, resuming, stopping cleanly, and
-sharing batches between processes (`musae.parallel`).
+order of frames, learning rate, Adam (`musae.kernels.adam`), weight averages, figures, checkpoints, resuming, stopping cleanly,
+and sharing batches between processes (`musae.parallel`).
 
 A checkpoint holds parameters, moments, averages, buffers and the step; the order of frames depends on seed and step alone; so a
 resumed training gives bit for bit what an uninterrupted one gives on the same machine, kernel path and number of threads.

@@ -14,8 +14,8 @@ from musae.dictionary import TensorFrames
 from musae.errors import UserError
 from musae.methods.topk import Topk
 from musae.metrics_log import JsonLines, tracker
-from musae.testing import sample_frames
 from musae.recipe import Recipe
+from musae.testing import sample_frames
 from musae.training import CHECKPOINT, LOG
 
 SMALL = {"width": 32, "k": 3, "batch_size": 50, "epochs": 2, "dead_after": 0.05}

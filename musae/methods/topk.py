@@ -30,8 +30,8 @@ class Topk(Autoencoder):
     """A TopK sparse autoencoder.
 
     Batch size and learning rate were chosen among 11 settings, nine on stand-in features and two on nano's training activations,
-    where FVU on training pieces set aside was 0.160 at 5e-3 and 0.197 at 2.5e-3 (width 2048, k 32, 1.05 M frames, 1 epoch); longer
-    runs and other sizes were not tried. The auxiliary loss has Gao et al.'s weight.
+    where FVU on training pieces set aside was 0.160 at 5e-3 and 0.197 at 2.5e-3 (width 2048, k 32, 1.05 M frames, 1 epoch);
+    longer runs and other sizes were not tried. The auxiliary loss has Gao et al.'s weight.
     """
 
     name = CARD.name

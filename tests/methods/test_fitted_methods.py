@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.nn import functional
 
+from musae.autoencoder import geometric_median
 from musae.dictionary import FrameSource, TensorFrames
 from musae.errors import UserError
 from musae.kernels.auxk import auxk
 from musae.methods.codec_means import CodecMeans
 from musae.methods.pca import Pca
 from musae.methods.random import Random
-from musae.autoencoder import geometric_median
 from musae.methods.topk import Topk
 from musae.testing import sample_frames
 
