@@ -38,6 +38,8 @@ LAYERS = {
     "musae.engines": 6,
     "musae.conformance": 0,
     "musae.testing": 6,
+    "musae.testing_corpora": 6,
+    "musae.testing_generators": 6,
     "musae.testing_tasks": 6,
     "musae.testing_kernels": 6,
     "musae.leaderboard": 7,
