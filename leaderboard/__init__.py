@@ -1,7 +1,8 @@
 """Rows -> rank groups -> tables. Imports nothing above the rows, so that a table is rebuilt from ``results/`` alone.
 
 `collect` chooses the rows that may be compared, `compare` has the intervals and the test, `board` ranks, `standing` is what it
-makes, `layout` and `notes` put it into words, `terminal` and `markdown` print; `agreement` holds a run against published rows.
+makes, `layout` and `notes` put it into words, `terminal` and `markdown` print; `agreement` holds a run against published rows,
+`seeds` shows how much a score varies between trainings.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from musae.results import RowFile, path_of, read_all
 
 Format = Literal["table", "markdown", "csv"]
 
-__all__ = ["Format", "csv", "render", "render_files"]
+__all__ = ["Format", "csv", "render", "render_files", "render_seeds"]
 
 
 def render(paths: Iterable[Path | str], format: Format = "table", *, width: int = 120, color: bool = False) -> str:
@@ -40,6 +41,22 @@ def render_files(files: Iterable[RowFile], format: Format = "table", *, width: i
     from musae.leaderboard.terminal import terminal
 
     return terminal(boards(files), width, color)
+
+
+def render_seeds(
+    paths: Iterable[Path | str], metric: str, format: Format = "table", *, width: int = 120, color: bool = False
+) -> str:
+    """How a main score varies over training seeds (`musae.leaderboard.seeds`). Raises UserError for one that is not there."""
+    from musae.leaderboard.seeds import spread
+
+    grids = spread(read_all(*paths), metric)
+    if format == "markdown":
+        from musae.leaderboard import markdown
+
+        return markdown.plain(grids)
+    from musae.leaderboard import terminal
+
+    return terminal.plain(grids, width, color)
 
 
 def csv(files: Iterable[RowFile]) -> str:

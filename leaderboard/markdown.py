@@ -25,6 +25,11 @@ def markdown(boards: Sequence[Board], width: int) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def plain(grids: Sequence[Grid]) -> str:
+    """Grids alone, as Markdown."""
+    return "\n\n".join(map(_table, grids)) + "\n"
+
+
 def escape(text: str) -> str:
     """Text that Markdown and HTML take literally, on one line, also inside a table."""
     return re.sub(r"([\\|`*\[\]])", r"\\\1", html.escape(text, quote=False)).replace("\n", "<br>")

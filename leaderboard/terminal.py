@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -26,8 +27,7 @@ STYLES = {
 
 def terminal(boards: Sequence[Board], width: int, color: bool) -> str:
     """The boards as text, at most `width` characters across, with terminal colours if `color`."""
-    out = io.StringIO()
-    console = Console(file=out, width=width, force_terminal=color, color_system="standard" if color else None, highlight=False)
+    console = _console(width, color)
     for board in boards:
         console.print(Text(about(board), style="bold"))
         for grid in grids(board, width):
@@ -35,7 +35,26 @@ def terminal(boards: Sequence[Board], width: int, color: bool) -> str:
             console.print(_table(grid, grid.gap(width) or GAPS[-1]))
         console.print()
         console.print(_words([*LEGEND, *(("note", line) for line in notes(board))]))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return _text(console)
+
+
+def plain(grids: Sequence[Grid], width: int, color: bool) -> str:
+    """Grids alone, as text."""
+    console = _console(width, color)
+    for grid in grids:
+        console.print(_table(grid, grid.gap(width) or GAPS[-1]))
+        console.print()
+    return _text(console)
+
+
+def _console(width: int, color: bool) -> Console:
+    system: Literal["standard"] | None = "standard" if color else None
+    return Console(file=io.StringIO(), width=width, force_terminal=color, color_system=system, highlight=False)
+
+
+def _text(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
 
 
 def _table(grid: Grid, gap: int) -> Table:

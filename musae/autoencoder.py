@@ -5,8 +5,9 @@ mean squared norm of z equal d, so that one learning rate fits every layer. `fre
 1, so a latent's value is the length that it writes into the raw stream. A learnt bias is not subtracted before the encoder:
 ``b_enc`` can express that.
 
-Encoder and decoder start as the same random directions of norm 1 (Gao et al. 2024, arXiv 2406.04093, section A.1). A method adds
-its own parameters, its loss and the rule by which it encodes (`musae.frozen`).
+Encoder and decoder start as the same random directions of norm 1 (Gao et al. 2024, arXiv 2406.04093, section A.1), which depend
+on the seed alone: methods of one seed start alike and see frames in the same order, so that their differences are the methods'.
+A method adds its own parameters, its loss and the rule by which it encodes (`musae.frozen`).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Autoencoder(GradientMethod):
         sample = frames.sample(SAMPLE, self.seed)
         centre = geometric_median(sample)
         spread = (sample - centre).square().sum(1).mean()
-        directions = torch.randn(self.width, frames.d, generator=generator(self.name, self.seed))
+        directions = torch.randn(self.width, frames.d, generator=generator("directions", self.seed))
         directions = functional.normalize(directions, dim=1)
         self.parameters = {
             "W_enc": directions.clone(),
