@@ -1,8 +1,9 @@
 """Names -> modules, without importing them.
 
 Members of a kind are found by listing files (``musae/methods/*.py``, ``tasks/*.py``, ...) that declare a ``CARD``; plug-ins
-outside this repository are found by entry point (``musae.methods``, ``musae.tasks``, ``musae.corpora``, ``musae.generators``)
-and are shown as ``package/name``. The card is read from the source text by `ast`; the module is imported only when asked for.
+outside this repository are found by entry point (``musae.methods``, ``musae.tasks``, ``musae.corpora``, ``musae.generators``,
+``musae.suites``), whose value names the module, and are shown as ``package/name``. The card is read from the source text by
+`ast`; the module, and the package it lies in, are imported only when asked for.
 
 Whatever is wrong with one file is its own `Entry.problem`: it is shown by `musae list`, and raised when that name is asked for.
 """
@@ -14,7 +15,10 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -51,9 +55,30 @@ class Entry:
             raise UserError(f"{self.kind} {self.name!r} is broken: {self.problem}; {remedy}.")
 
     def load(self) -> ModuleType:
-        """Import the module. Raises UserError as `check` does."""
+        """Import the module. Raises UserError as `check` does, and for a plug-in's module that cannot be imported."""
         self.check()
-        return importlib.import_module(self.module)
+        try:
+            return importlib.import_module(self.module)
+        except Exception as error:
+            if "/" not in self.name:
+                raise
+            raise UserError(
+                f"{self.kind} {self.name!r} is broken: importing {self.module} raised {type(error).__name__}: {error}; "
+                f"repair or uninstall its package."
+            ) from error
+
+
+_provided: list[Entry] = []
+
+
+@contextmanager
+def provided(entry: Entry) -> Iterator[None]:
+    """For the length of the block `entry` is a member, in place of any other of its name: for what is not installed (yet)."""
+    _provided.append(entry)
+    try:
+        yield
+    finally:
+        _provided.remove(entry)
 
 
 def entries(kind: str) -> dict[str, Entry]:
@@ -68,10 +93,14 @@ def entries(kind: str) -> dict[str, Entry]:
                 entry = replace(entry, card=None, problem=f"both {path} and a file or folder beside it declare this name")
             if entry is not None:
                 found[path.stem] = entry
+    own = set(found)
     for point in importlib.metadata.entry_points(group=f"musae.{kind}"):
         name = f"{point.dist.name if point.dist else 'unknown'}/{point.name}"
-        found[name] = _plugin(kind, name, point.value.partition(":")[0], card_name)
-    return found
+        entry = _plugin(kind, name, point.value.partition(":")[0].strip(), card_name)
+        if point.name in own and not entry.problem:  # rows and saved dictionaries call a member by its card's name
+            entry = replace(entry, card=None, problem=f"musae's own {kind} have a {point.name!r}; it needs another name")
+        found[name] = entry
+    return found | {entry.name: entry for entry in _provided if entry.kind == kind}
 
 
 def folders(kind: str) -> list[Path]:
@@ -161,12 +190,20 @@ def _read_entry(kind: str, name: str, module: str, source: Path, card_name: str)
 def _plugin(kind: str, name: str, module: str, card_name: str) -> Entry:
     """Find a plug-in's source without importing it; any way in which it is broken becomes its `problem`."""
     try:
-        parent, _, _ = module.rpartition(".")
-        top = importlib.util.find_spec(module.partition(".")[0])
-        spec = top if not parent else importlib.util.find_spec(module)
-        if spec is None or not spec.origin:
+        source = _source(module)
+        if source is None:
             return Entry(kind, name, module, None, f"its module {module} is not found")
-        entry = _read_entry(kind, name, module, Path(spec.origin), card_name)
+        entry = _read_entry(kind, name, module, source, card_name)
     except Exception as error:  # a third party's code: whatever is wrong with it must not break `musae list`
         return Entry(kind, name, module, None, f"its module {module} cannot be read: {error}")
     return entry or Entry(kind, name, module, None, f"its module {module} declares no CARD = {card_name}(...)")
+
+
+def _source(module: str) -> Path | None:
+    """The file of a module, found without importing it or the packages that it lies in; None where there is none."""
+    first, *others = module.split(".")
+    spec, name = importlib.util.find_spec(first), first
+    for part in others:
+        name += f".{part}"
+        spec = PathFinder.find_spec(name, spec.submodule_search_locations) if spec is not None else None
+    return Path(spec.origin) if spec is not None and spec.origin else None

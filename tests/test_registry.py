@@ -1,6 +1,8 @@
 """Names, cards and plug-ins."""
 
 import importlib.metadata
+import sys
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -101,6 +103,43 @@ def test_a_plugin_has_the_name_of_its_card(plugin):
     plugin(GOOD.replace('"mine"', '"yours"'))
     with pytest.raises(UserError, match="its card is named 'yours'"):
         registry.find("methods", "theirs/mine")
+
+
+def test_a_plugin_cannot_have_a_name_of_ours(plugin):
+    """Rows and saved dictionaries are called by the card's name: of two, another would be loaded than was saved."""
+    point = Point("pca", "theirs_pca")
+    plugin(GOOD, point)
+    (Path(sys.path[0]) / "theirs_pca.py").write_text(GOOD.replace("mine", "pca"))
+    with pytest.raises(UserError, match="musae's own methods have a 'pca'"):
+        registry.find("methods", "theirs/pca")
+    assert registry.find("methods", "pca").module == "musae.methods.pca"
+
+
+def test_a_plugin_that_cannot_be_imported_says_so_on_use(plugin):
+    plugin(GOOD + "import no_such_library\n")
+    entry = registry.find("methods", "theirs/mine")
+    with pytest.raises(UserError, match=r"'theirs/mine' is broken: importing .* raised ModuleNotFoundError.*no_such_library"):
+        entry.load()
+
+
+def test_listing_imports_nothing_of_a_plugin(plugin, tmp_path):
+    package = tmp_path / "theirs_package" / "inner"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").write_text('raise SystemExit("imported")\n')
+    (package / "mine.py").write_text(GOOD)
+    point = Point("mine", "theirs_package.inner.mine:METHOD")
+    point.dist.name = "inner"
+    plugin(GOOD, point)
+    assert registry.entries("methods")["inner/mine"].card is not None
+
+
+def test_what_is_provided_is_a_member_for_a_while():
+    entry = registry.Entry("methods", "pca", "musae.methods.random", None)
+    with registry.provided(entry):
+        assert registry.find("methods", "pca") is entry
+        assert "pca" not in registry.entries("tasks")
+    assert registry.find("methods", "pca").module == "musae.methods.pca"
 
 
 @pytest.fixture

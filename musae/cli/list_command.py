@@ -13,6 +13,8 @@ from musae.errors import UserError
 def command(kind: str | None) -> None:
     """Show what there is: methods, tasks, corpora, generators, suites, plug-ins included.
 
+    What is broken is listed as such, and warned of on standard error.
+
     \b
     Examples:
       musae list
@@ -24,10 +26,13 @@ def command(kind: str | None) -> None:
         column = max(map(len, entries), default=0)
         for entry in entries.values():
             if entry.card is None:
-                click.echo(f"  {entry.name:<{column}}  broken: {entry.problem}")
+                click.echo(f"  {entry.name:<{column}}  {click.style('broken', fg='red')}: {entry.problem}")
             else:
                 click.echo(f"  {entry.name:<{column}}  {entry.card.summary}")
         click.echo()
+        for entry in entries.values():
+            if entry.problem:
+                click.echo(f"warning: {name} {entry.name!r} is broken and cannot be used: {entry.problem}", err=True)
 
 
 def choose(kind: str, name: str) -> str:
