@@ -28,8 +28,9 @@ CARD = MethodCard(
 
 
 class Imported(Dictionary):
-    """A checkpoint of another library. `trained` says what is known of its origin, as text: ``title`` (what people call it; on the
-    board it stands for the method's name), ``version`` (of the library), ``normalisation``, ``site`` (hook point or layer)."""
+    """A checkpoint of another library. `trained` says what is known of its origin, as text: ``title`` (what people call it; on
+    the board it stands for the method's name), ``version`` (of the library), ``normalisation``, ``site`` (hook point or
+    layer)."""
 
     name = CARD.name
 
@@ -39,7 +40,8 @@ class Imported(Dictionary):
         """`width`: latents F. `k`: of a TopK, the latents of each frame; of another rule, the mean number that the checkpoint's
         configuration names as its target, or F where it names none: then nothing is held. `seed`: changes nothing.
 
-        `rule`: how it encodes (`musae.frozen.Rule`). `library`, `architecture`: what it was read from, in the library's own words.
+        `rule`: how it encodes (`musae.frozen.Rule`). `library`, `architecture`: what it was read from, in the library's own
+        words.
         """
         super().__init__()
         self.width = width
