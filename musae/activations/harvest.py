@@ -88,7 +88,7 @@ def harvest(
     full disk, NaN or infinite activations (the clip is named).
     """
     root = Path(root)
-    _check(generator, tokens, layers)
+    check(generator, tokens, layers)
     folders = {layer: store_path(generator, tokens, layer, root, dtype=dtype, shard_clips=shard_clips) for layer in layers}
     shards = -(-len(tokens) // shard_clips)
     members = [np.arange(shard, len(tokens), shards) for shard in range(shards)]
@@ -97,7 +97,9 @@ def harvest(
     for shard, clips in enumerate(members):
         wanting = [writer for writer in writers if not writer.adopt(shard, len(clips))]
         if wanting:
-            streams = _streams(generator, tokens, clips, [writer.layer for writer in wanting], dtype, batch_clips)
+            shape = (len(clips), tokens.frames, generator.card.width)
+            streams = [torch.empty(shape, dtype=ITEM[dtype][0]) for _ in wanting]
+            fill(streams, generator, tokens, clips, [writer.layer for writer in wanting], dtype, batch_clips)
             for writer, x in zip(wanting, streams, strict=True):
                 writer.add(x, write_shard(shard_path(writer.folder, shard), x))
         if progress:
@@ -185,26 +187,32 @@ def _finished(folder: Path) -> bool:
     return all((folder / name).is_file() and sha256(folder / name) == digest for name, digest in manifest.files.items())
 
 
-def _streams(
-    generator: Generator, tokens: Tokens, clips: NDArray[np.int64], layers: Sequence[int], dtype: DType, batch: int
-) -> list[Tensor]:
-    """The stream of some clips at each layer, ``[clips, T, d]`` in the stored type."""
-    shape = (len(clips), tokens.frames, generator.card.width)
-    streams = [torch.empty(shape, dtype=ITEM[dtype][0]) for _ in layers]
+def fill(
+    streams: Sequence[Tensor],
+    generator: Generator,
+    tokens: Tokens,
+    clips: NDArray[np.integer],
+    layers: Sequence[int],
+    dtype: DType,
+    batch: int,
+) -> None:
+    """Fill ``[clips, T, d]`` of each layer, in the type `dtype`, with the stream of some clips, `batch` clips a forward pass.
+
+    Raises UserError for a generator that gives other shapes, and for NaN or infinite activations (the clip is named).
+    """
     for start in range(0, len(clips), batch):
         some = clips[start : start + batch]
         with torch.inference_mode():
             found = generator.stream(tokens.tensor(some), tuple(layers))
         for layer, stream in zip(layers, streams, strict=True):
-            if found[layer].shape != (len(some), *shape[1:]):
+            part = stream[start : start + batch]
+            if found[layer].shape != part.shape:
                 raise UserError(
                     f"generator {generator.card.name!r}: layer {layer} has shape {tuple(found[layer].shape)}, not "
-                    f"{(len(some), *shape[1:])}; repair its adapter."
+                    f"{tuple(part.shape)}; repair its adapter."
                 )
-            part = stream[start : start + batch].copy_(found[layer])
-            if not torch.isfinite(part).all():
+            if not torch.isfinite(part.copy_(found[layer])).all():
                 raise _nonfinite(part, found[layer], layer, tokens.clips[some], dtype)
-    return streams
 
 
 def _nonfinite(stored: Tensor, computed: Tensor, layer: int, clips: NDArray[np.str_], dtype: DType) -> UserError:
@@ -212,13 +220,14 @@ def _nonfinite(stored: Tensor, computed: Tensor, layer: int, clips: NDArray[np.s
     where = f"clip {clips[clip]}, frame {frame}, layer {layer}"
     if bool(torch.isfinite(computed[clip, frame]).all()):
         largest = float(computed[clip, frame].abs().max())
-        return UserError(f"{where}: an activation of {largest:.3g} is beyond {dtype}; harvest with dtype float32 or bfloat16.")
+        return UserError(f"{where}: an activation of {largest:.3g} is beyond {dtype}; take dtype float32 or bfloat16.")
     return UserError(
         f"{where}: the activations hold NaN or infinite values; leave out the clip or repair the generator's weights."
     )
 
 
-def _check(generator: Generator, tokens: Tokens, layers: Sequence[int]) -> None:
+def check(generator: Generator, tokens: Tokens, layers: Sequence[int]) -> None:
+    """Raise UserError for tokens of another codec, no clips, or a layer that is not there."""
     card = generator.card
     codec = f"{card.name}@{codec_revision(generator)}"
     if f"{tokens.generator}@{tokens.codec}" != codec:

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from musae.activations import shuffle
 from musae.activations.tokens import Tokens
 from musae.errors import UserError
 from musae.files import atomic_path, sha256
@@ -267,25 +268,14 @@ class Store:
         shards = len(self.manifest.shards)
         order = np.random.default_rng([seed, epoch]).permutation(shards)
         queue = np.concatenate([np.arange(s, clips, shards) for s in order])
-        pools = np.array_split(queue, -(-clips // max(1, self.buffer_frames // frames)))
+        pools = shuffle.pools(queue, frames, self.buffer_frames)
         buffer = torch.empty(len(pools[0]), frames, d, dtype=ITEM[self.manifest.dtype][0])
-        left = torch.empty(0, d)
-        for number, pool in enumerate(pools):
-            size = len(pool) * frames
-            if skip >= size:
-                skip -= size
-                continue
-            x = self._read(pool, out=buffer[: len(pool)]).view(size, d)
-            shuffled = torch.from_numpy(np.random.default_rng([seed, epoch, number]).permutation(size))
-            at, skip = skip, 0
-            while len(left) + size - at >= batch_size:
-                need = batch_size - len(left)
-                batch = x[shuffled[at : at + need]].float()
-                yield torch.cat([left, batch]) if len(left) else batch
-                at, left = at + need, left[:0]
-            left = torch.cat([left, x[shuffled[at:]].float()])
-        if len(left):
-            yield left
+
+        def read(number: int, pool: shuffle.Pool) -> list[Tensor]:
+            return [self._read(pool, out=buffer[: len(pool)]).view(-1, d)]
+
+        for [batch] in shuffle.batches(pools, frames, read, batch_size, seed=seed, epoch=epoch, skip=skip):
+            yield batch
 
     def _read(self, clips: NDArray[np.integer], out: Tensor | None = None, verify: bool = True) -> Tensor:
         """Streams of clips in the store's type ``[n, T, d]``, runs of neighbours in a shard by one read."""

@@ -165,7 +165,7 @@ def test_nan_names_the_clip(generator, make_tokens, tmp_path, monkeypatch):
 def test_overflow_names_the_remedy(generator, make_tokens, tmp_path, monkeypatch):
     stream = generator.stream
     monkeypatch.setattr(generator, "stream", lambda codes, layers: {k: v * 1e6 for k, v in stream(codes, layers).items()})
-    with pytest.raises(UserError, match=r"beyond float16; harvest with dtype float32"):
+    with pytest.raises(UserError, match=r"beyond float16; take dtype float32"):
         harvest(generator, make_tokens(4), (2,), tmp_path)
     harvest(generator, make_tokens(4), (2,), tmp_path, dtype="bfloat16")
 
