@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -20,11 +21,16 @@ from torch import Tensor
 
 @contextmanager
 def group() -> Iterator[None]:
-    """Join the processes that ``torchrun`` started, for the length of the block: by NCCL on GPUs, by gloo elsewhere."""
+    """Join the processes that ``torchrun`` started, for the length of the block: by NCCL on GPUs, by gloo elsewhere.
+
+    A process waits for up to a day for the others: the first one may have to harvest. Where one of them fails, ``torchrun`` ends
+    them all.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(days=1))
     try:
         yield
     finally:
@@ -88,8 +94,13 @@ def gather(x: Tensor) -> Tensor:
 
 def from_first(x: Tensor) -> Tensor:
     """What the first process holds, in place: for what only one of them draws at random."""
+    return told_by(0, x)
+
+
+def told_by(process: int, x: Tensor) -> Tensor:
+    """What one process holds, in place: for what the processes compute in turn."""
     if size() > 1:
-        dist.broadcast(x, 0)
+        dist.broadcast(x, process)
     return x
 
 
