@@ -74,7 +74,7 @@ class Autoencoder(GradientMethod):
         error = functional.mse_loss(z_hat.detach(), z)
         figures = {
             "fvu": error / functional.mse_loss(z, z.mean(0).expand_as(z)),
-            "dead": torch.tensor(len(dead) / self.width),
+            "dead": z.new_tensor(len(dead) / self.width),
             **figures,
         }
         if len(dead) and self.recipe.aux_weight:
