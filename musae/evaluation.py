@@ -137,7 +137,7 @@ def evaluate(dictionary: Dictionary | FeatureSet, suite: str = "quick", root: Pa
 def _check_stream(workspace: Workspace, feature_set: FeatureSet) -> None:
     """Raise UserError for a dictionary of another stream than the suite's."""
     trained = getattr(feature_set, "trained", {})
-    stream = {"generator": f"{workspace.suite.generator}@{workspace.generator.revision}", "layer": workspace.suite.layer}
+    stream = {"generator": f"{workspace.generator_card.name}@{workspace.generator.revision}", "layer": workspace.suite.layer}
     for name, expected in stream.items():
         if trained.get(name, expected) != expected:
             raise UserError(

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from musae import registry
-from musae.card import GeneratorCard, MethodCard, SuiteCard, TaskCard
+from musae.card import CorpusCard, GeneratorCard, MethodCard, SuiteCard, TaskCard
 from musae.errors import UserError
 
 if TYPE_CHECKING:
@@ -141,6 +141,11 @@ class Workspace:
         """A corpus, loaded once per process."""
         return _corpus(name)
 
+    @cached_property
+    def corpus_names(self) -> dict[str, str]:
+        """What a corpus calls itself, in tokens and stores -> what the suite calls it (``package/name``, for a plug-in)."""
+        return {cast(CorpusCard, registry.find("corpora", name).card).name: name for name in self.suite.corpora}
+
     def clips(self, corpus: str) -> Sequence[Clip]:
         """The held-out clips of a corpus that the suite scores on."""
         from musae.corpora.track import Split
@@ -166,7 +171,7 @@ class Workspace:
         if shipped is None:
             return None
         tokens = shipped()
-        tokens = tokens.take(np.flatnonzero(np.isin(np.array(tokens.corpora)[tokens.corpus], self.suite.corpora)))
+        tokens = tokens.take(np.flatnonzero(np.isin(np.array(tokens.corpora)[tokens.corpus], list(self.corpus_names))))
         return tokens if len(tokens) >= self._training_clips and tokens.frames == self.frames_per_clip else None
 
     def ships_training_tokens(self) -> bool:
@@ -199,11 +204,9 @@ class Workspace:
     def refuse_heldout(self, tokens: Tokens) -> None:
         """Raise UserError when training tokens hold a piece that the suite scores on."""
         for index, name in enumerate(tokens.corpora):
-            shared = (
-                set(tokens.groups[tokens.corpus == index]) & {clip.group for clip in self.clips(name)}
-                if name in self.suite.clips
-                else set()
-            )
+            ours = self.corpus_names.get(name)
+            clips = self.clips(ours) if ours else ()
+            shared = set(tokens.groups[tokens.corpus == index]) & {clip.group for clip in clips}
             if shared:
                 raise UserError(
                     f"the training tokens of generator {self.suite.generator!r} hold {len(shared)} held-out pieces of {name!r}, "

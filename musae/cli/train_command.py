@@ -60,7 +60,7 @@ def command(method: str, seed: int, store: Path | None, tracker: str | None, sui
                 store,
                 generator_revision=workspace.generator.revision,
                 layer=workspace.suite.layer,
-                corpus_revisions={name: workspace.corpus(name).revision for name in workspace.suite.corpora},
+                corpus_revisions={name: workspace.corpus(ours).revision for name, ours in workspace.corpus_names.items()},
             )
             workspace.refuse_heldout(frames.tokens)
 
