@@ -71,7 +71,7 @@ class BenchDocument(BaseModel):
 
     format: Literal[1] = 1
     bench: Name
-    """Which bench: ``compile``, ``peers``, ``curves``, ``ci``, ``crossover``."""
+    """Which bench: ``compile``, ``peers``, ``parity``, ``curves``, ``ci``, ``crossover``."""
     provenance: Provenance
     rows: tuple[BenchRow, ...]
 

@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-BENCHES = ("peers", "curves", "compile")
+BENCHES = ("peers", "parity", "curves", "compile")
 """`musae.cli.bench_<name>_command` defines `command`."""
 
 
@@ -30,6 +30,7 @@ def command() -> None:
     \b
     Examples:
       musae bench peers                  training and encoding beside other libraries (make peers first)
+      musae bench parity                 checkpoints of other libraries against the libraries themselves
       musae bench curves                 cost against width, k, d and batch
       musae bench compile                kernels compiled ahead of time, and their gates; needs no GPU
       pytest bench --benchmark-only      every op against its reference (make bench)
