@@ -15,7 +15,6 @@ from torch import Tensor
 
 from musae.card import MethodCard
 from musae.dictionary import Dictionary, FrameSource, Report, SparseCode
-from musae.kernels.portable import select
 
 CARD = MethodCard(
     name="pca",
@@ -59,9 +58,7 @@ class Pca(Dictionary):
         return self.freeze()
 
     def encode(self, x: Tensor) -> SparseCode:
-        scores = (self.checked(x) - self.bias) @ self.atoms.T
-        magnitudes, indices = select(scores.abs(), min(self.k, len(self.atoms)))
-        return SparseCode.from_topk(magnitudes * scores.gather(1, indices).sign(), indices, len(self.atoms))
+        return SparseCode.from_scores((self.checked(x) - self.bias) @ self.atoms.T, self.k)
 
 
 METHOD = Pca
