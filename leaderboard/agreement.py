@@ -143,7 +143,7 @@ def _name(cell: Cell, measure: Measure) -> str:
     seed = "" if cell.seed is None else f" seed {cell.seed}"
     k = f" k={measure.probe_k}" if measure.probe_k else ""
     truth = f" ({measure.truth})" if measure.truth else ""
-    return f"{cell.method}{seed}, {cell.corpus}, {cell.task} {measure.metric}{k}{truth}"
+    return f"{cell.title or cell.method}{seed}, {cell.corpus}, {cell.task} {measure.metric}{k}{truth}"
 
 
 def _value(measure: Measure) -> str:

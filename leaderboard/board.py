@@ -209,7 +209,7 @@ def _mark(
 
 
 def _column(cell: Cell) -> Column:
-    return Column(cell.method, cell.role, cell.width, cell.k, cell.training_frames, cell.configurations)
+    return Column(cell.title or cell.method, cell.role, cell.width, cell.k, cell.training_frames, cell.configurations)
 
 
 def _suite_order(suite: str) -> dict[str, tuple[str, ...]]:

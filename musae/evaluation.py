@@ -92,7 +92,7 @@ def score(
     """
     import torch
 
-    _check_stream(workspace, feature_set)
+    check_stream(workspace, feature_set, f"this {feature_set.name} dictionary")
     results = results or workspace.results
     files: list[RowFile] = []
     features = data = None
@@ -134,19 +134,19 @@ def evaluate(dictionary: Dictionary | FeatureSet, suite: str = "quick", root: Pa
     return [row for file in files for row in file.rows]
 
 
-def _check_stream(workspace: Workspace, feature_set: FeatureSet) -> None:
-    """Raise UserError for a dictionary of another stream than the suite's."""
+def check_stream(workspace: Workspace, feature_set: FeatureSet, what: str) -> None:
+    """Raise UserError for a dictionary of another stream than the suite's; `what` to call it: its file, where that is known."""
     trained = getattr(feature_set, "trained", {})
     stream = {"generator": f"{workspace.generator_card.name}@{workspace.generator.revision}", "layer": workspace.suite.layer}
     for name, expected in stream.items():
         if trained.get(name, expected) != expected:
             raise UserError(
-                f"this {feature_set.name} dictionary was trained on {name} {trained[name]}, and suite {workspace.suite.name!r} "
+                f"{what} was trained on {name} {trained[name]}, and suite {workspace.suite.name!r} "
                 f"scores {name} {expected}; score it with a suite of that {name}, or train it anew."
             )
     if feature_set.source == "stream" and feature_set.inputs != workspace.generator_card.width:
         raise UserError(
-            f"this {feature_set.name} dictionary reads {feature_set.inputs} dimensions, and the stream of "
+            f"{what} reads {feature_set.inputs} dimensions, and the stream of "
             f"{workspace.suite.generator} has {workspace.generator_card.width}; give a dictionary of this generator."
         )
 
@@ -169,10 +169,17 @@ def _cell(workspace: Workspace, feature_set: FeatureSet, seed: int | None, corpu
         seed=seed if card.seeded else None,
         width=feature_set.width if latents else None,
         configurations=card.configurations,
-        k=getattr(feature_set, "k", None),
+        k=_sparsity(feature_set),
         training_frames=int(trained.get("frames", 0)),
         corpus=corpus,
         corpus_revision=workspace.corpus(corpus).revision,
         task=task,
         task_version=task_card(task).version,
+        title=trained.get("title", ""),
     )
+
+
+def _sparsity(feature_set: FeatureSet) -> int | None:
+    """The L0 that a feature set is held to. Nothing is held by a mean of all latents, or where there is no k."""
+    k, nothing = getattr(feature_set, "k", None), getattr(feature_set, "budget", "frame") == "mean"
+    return None if nothing and k == feature_set.width else k

@@ -72,6 +72,9 @@ class Cell(_Frozen):
     corpus_revision: Revision
     task: Name
     task_version: Annotated[int, Field(ge=1)]
+    title: Text = ""
+    """What people call the dictionary, shown instead of the method's name; empty for what the method's name tells. It tells
+    checkpoints of other libraries from one another."""
 
     @property
     def slot(self) -> Cell:
