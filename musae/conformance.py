@@ -20,7 +20,7 @@ class Check:
     """The checks after it need what it makes: where it fails, they cannot be run."""
 
     def problem(self) -> str:
-        """What is wrong, on one line; empty where it holds. Whatever `run` raises is a problem: others' code may fail in any way."""
+        """What is wrong, on one line; empty where it holds. Whatever `run` raises counts: others' code may fail in any way."""
         try:
             self.run()
         except (AssertionError, UserError) as error:

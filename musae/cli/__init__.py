@@ -14,7 +14,7 @@ from musae import __version__
 from musae.errors import UserError
 
 COMMANDS = (
-    "run", "list", "corpus", "pretrain", "harvest", "train", "score", "publish", "leaderboard",
+    "run", "list", "new", "validate", "corpus", "pretrain", "harvest", "train", "score", "convert", "publish", "leaderboard",
     "doctor", "bench", "ci", "completion",
 )  # fmt: skip
 """In the order in which `--help` shows them; `musae.cli.<name>_command` defines `command`."""
@@ -73,7 +73,7 @@ def main() -> None:
       musae run                          train, score and rank the suite `quick`
       musae run --suite full --dry-run   what it would do, how long and how much disk
       musae list methods                 what there is to choose from
-      musae score my_sae.safetensors     put your own dictionary on the board
+      musae score my_sae.safetensors     put your own dictionary on the board, or another library's checkpoint
       musae leaderboard results/         the table of the published rows
       musae doctor                       which kernels run here, and why
       musae ci --base main               is this checkout slower than another?
