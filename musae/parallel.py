@@ -70,6 +70,11 @@ def add(x: Tensor) -> Tensor:
     return x
 
 
+def any_of(here: bool) -> bool:
+    """Whether something is so in any of the processes."""
+    return bool(add(torch.tensor(int(here), device=device()))) if size() > 1 else here
+
+
 def mean(x: Tensor, rows: int) -> Tensor:
     """The mean over all rows of all processes, of a scalar that is the mean over this process's `rows`."""
     if size() == 1:

@@ -18,7 +18,7 @@ import signal
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -58,7 +58,7 @@ class GradientMethod(Dictionary):
 
     defaults: ClassVar[Recipe] = Recipe()
     """The recipe of the method, of which the constructor's options replace a part."""
-    unit_norm: ClassVar[tuple[str, ...]] = ()
+    unit_norm: tuple[str, ...] = ()
     """Names of the parameters whose rows are kept at norm 1."""
     fixed: ClassVar[tuple[str, ...]] = ()
     """Names of the parameters that are not learnt."""
@@ -113,7 +113,10 @@ def train(method: GradientMethod, frames: FrameSource, *, folder: Path | None = 
     recipe = method.recipe
     with deferred_interrupt() as interrupted:
         for x in frames.batches(recipe.batch_size, seed=method.seed, epochs=recipe.epochs, start_step=trainer.done):
-            trainer.advance(x, interrupted.is_set)
+            trainer.advance(x)
+            if parallel.any_of(interrupted.is_set()):
+                trainer.save()
+                raise KeyboardInterrupt
     trainer.finish()
 
 
@@ -121,7 +124,7 @@ class Trainer:
     """One training, batch by batch: who has the batches drives it.
 
     With a `folder`, figures go to ``log.jsonl`` and the state to ``checkpoint.safetensors`` there; a checkpoint that is found is
-    continued: `done` steps are then behind it. Among several processes the first one writes.
+    continued: `done` steps, which took `seconds`, are then behind it. Among several processes the first one writes.
 
     Raises UserError for NaN or infinite frames or loss, naming step and shard (the last good checkpoint stays), and for a
     checkpoint that is damaged or of another training.
@@ -140,7 +143,7 @@ class Trainer:
         self.averages = {name: p.clone() for name, p in method.parameters.items()} if method.recipe.ema else {}
         groups = {"parameter": method.parameters, "moment": self.moments, "average": self.averages, "buffer": method.buffers}
         self.checkpoint = Checkpoint(method, groups, frames, folder / CHECKPOINT) if folder else None
-        self.done = self.checkpoint.restore() if self.checkpoint else 0
+        self.done, self.seconds = self.checkpoint.restore() if self.checkpoint else (0, 0.0)
         parallel.wait()
         for name, tensor in method.parameters.items():
             tensor.requires_grad_(name not in method.fixed)
@@ -149,8 +152,9 @@ class Trainer:
         self.reports = (*log, *reports) if self.writes else ()
         self.window = Window()
 
-    def advance(self, x: Tensor, interrupted: Callable[[], bool] = lambda: False) -> None:
-        """One step on the next batch ``[b, d]``. Where `interrupted` says so after it, save and raise KeyboardInterrupt."""
+    def advance(self, x: Tensor) -> None:
+        """One step on the next batch ``[b, d]``; now and then, report figures and save."""
+        begun = time.perf_counter()
         method, number = self.method, self.done
         method.progress = number / self.steps
         rate = method.recipe.rate(number, self.steps)
@@ -162,19 +166,24 @@ class Trainer:
         if method.recipe.resamples(self.done, self.steps):
             method.resample(x.to(self.device), self.moments)
         self.window.add(len(x), figures)
+        self.seconds += time.perf_counter() - begun
         if self._passes(REPORTS):
-            line = {"step": self.done, "steps": self.steps, "learning_rate": rate, **self.window.take()}
+            progress = {"step": self.done, "steps": self.steps, "seconds": self.seconds, "learning_rate": rate}
+            line = {**progress, **self.window.take()}
             for report in self.reports:
                 report(line)
-        stop = bool(parallel.add(torch.tensor(int(interrupted()), device=self.device)))
-        if self.checkpoint and (stop or self._passes(CHECKPOINTS)):
-            if not all(bool(p.isfinite().all()) for p in method.parameters.values()):
-                self.done = number
-                self._stop()
-            if self.writes:
-                self.checkpoint.save(self.done)
-        if stop:
-            raise KeyboardInterrupt
+        if self._passes(CHECKPOINTS):
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint, where there is a folder. Raises UserError, and writes none, for weights that are not finite."""
+        if self.checkpoint is None:
+            return
+        if not all(bool(p.isfinite().all()) for p in self.method.parameters.values()):
+            self.done -= 1
+            self._stop()
+        if self.writes:
+            self.checkpoint.save(self.done, self.seconds)
 
     def finish(self) -> None:
         """Take the averaged weights where the recipe asks for them, and note what was seen; the method can then be frozen."""
@@ -268,20 +277,21 @@ class Checkpoint:
         self.training = {"method": method.name, "config": method.config(), "store": frames.identity}
         """What a checkpoint must agree with to be continued."""
 
-    def save(self, step: int) -> None:
-        """Write the state after `step` steps."""
+    def save(self, step: int, seconds: float) -> None:
+        """Write the state after `step` steps, which took `seconds`."""
         tensors = {f"{kind}/{name}": t.detach() for kind, group in self.groups.items() for name, t in group.items()}
+        metadata = {"training": json.dumps(self.training), "step": str(step), "seconds": str(seconds)}
         with atomic_path(self.path) as temporary:
-            save_file(tensors, temporary, metadata={"training": json.dumps(self.training), "step": str(step)})
+            save_file(tensors, temporary, metadata=metadata)
 
-    def restore(self) -> int:
-        """Load the state in place, where there is one; returns the number of steps done."""
+    def restore(self) -> tuple[int, float]:
+        """Load the state in place, where there is one; returns the number of steps done, and the seconds that they took."""
         if not self.path.exists():
-            return 0
+            return 0, 0.0
         try:
             with safe_open(self.path, framework="pt") as file:
                 metadata = file.metadata()
-                training, step = json.loads(metadata["training"]), int(metadata["step"])
+                training, step, seconds = json.loads(metadata["training"]), int(metadata["step"]), float(metadata["seconds"])
                 if training == json.loads(json.dumps(self.training)):
                     for kind, group in self.groups.items():
                         for name, tensor in group.items():
@@ -290,7 +300,7 @@ class Checkpoint:
             raise UserError(f"{self.path}: not a checkpoint, or damaged ({error}); delete it to train from the start.") from error
         if training != json.loads(json.dumps(self.training)):
             raise UserError(f"{self.path}: it belongs to another training, {training}; delete it or give another folder.")
-        return step
+        return step, seconds
 
 
 class Window:

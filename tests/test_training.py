@@ -125,7 +125,7 @@ def test_reports_carry_the_figures(frames: TensorFrames) -> None:
     lines: list[Mapping[str, float]] = []
     Topk(**SMALL).fit(frames, reports=[lines.append])
     assert len(lines) == 40
-    assert set(lines[0]) == {"step", "steps", "learning_rate", "loss", "fvu", "l0", "dead", "tokens_per_s"}
+    assert set(lines[0]) == {"step", "steps", "seconds", "learning_rate", "loss", "fvu", "l0", "dead", "tokens_per_s"}
     assert lines[-1]["fvu"] < lines[0]["fvu"]
     assert 0 < lines[-1]["l0"] <= 3
     assert 0 <= lines[-1]["dead"] <= 1
