@@ -29,9 +29,21 @@ class WorkerError(UserError):
 class Process:
     """A worker: ``ask("train", steps=4)`` sends a request of `musae.bench.peers.worker` and returns the answer."""
 
-    def __init__(self, name: str, command: Sequence[str], threads: int, env: Mapping[str, str] | None = None) -> None:
-        """`name`: what sentences call it; `env`: variables of its own. Raises WorkerError if it cannot be started."""
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        threads: int,
+        env: Mapping[str, str] | None = None,
+        patience: float | None = None,
+    ) -> None:
+        """Start it. Raises WorkerError if it cannot be started.
+
+        `name`: what sentences call it; `env`: variables of its own; `patience`: seconds to wait for an answer, `PATIENCE` if
+        None.
+        """
         self.name = name
+        self.patience = PATIENCE if patience is None else patience
         self._words = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  # closed in `close`
         inherited = {key: value for key, value in os.environ.items() if key not in UNSET}
         own = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
@@ -94,9 +106,11 @@ class Process:
         assert self._process.stdout is not None
         handle = self._process.stdout.fileno()
         while b"\n" not in self._unread:
-            ready, _, _ = select.select([handle], [], [], PATIENCE)
+            ready, _, _ = select.select([handle], [], [], self.patience)
             if not ready:
-                raise WorkerError(f"{self.name}: asked to {do}, its worker gave no answer in {PATIENCE:.0f} s; it was left out.")
+                raise WorkerError(
+                    f"{self.name}: asked to {do}, its worker gave no answer in {self.patience:.0f} s; it was left out."
+                )
             read = os.read(handle, 65536)
             if not read:
                 raise self._died(do)

@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-BENCHES = ("peers", "parity", "curves", "compile")
+BENCHES = ("peers", "planted", "parity", "curves", "compile")
 """`musae.cli.bench_<name>_command` defines `command`."""
 
 
@@ -30,6 +30,7 @@ def command() -> None:
     \b
     Examples:
       musae bench peers                  training and encoding beside other libraries (make peers first)
+      musae bench planted                what dictionaries find of atoms that are known, beside other libraries'
       musae bench parity                 checkpoints of other libraries against the libraries themselves
       musae bench curves                 cost against width, k, d and batch
       musae bench compile                kernels compiled ahead of time, and their gates; needs no GPU
