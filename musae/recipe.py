@@ -75,19 +75,30 @@ class Recipe:
 
     def _check(self, method: str) -> None:
         wanted = {
-            "batch_size": (self.batch_size >= 1, "at least 1"),
-            "learning_rate": (self.learning_rate > 0, "positive"),
-            "epochs": (self.epochs >= 1, "at least 1"),
-            "warmup": (0 <= self.warmup <= 1, "a share, from 0 to 1"),
-            "decay": (0 <= self.decay <= 1, "a share, from 0 to 1"),
-            "accumulate": (1 <= self.accumulate <= self.batch_size, "from 1 to the batch size"),
+            "batch_size": (_whole(self.batch_size, 1), "a whole number, at least 1"),
+            "learning_rate": (_number(self.learning_rate) and self.learning_rate > 0, "positive"),
+            "epochs": (_whole(self.epochs, 1), "a whole number, at least 1"),
+            "warmup": (_number(self.warmup) and 0 <= self.warmup <= 1, "a share, from 0 to 1"),
+            "decay": (_number(self.decay) and 0 <= self.decay <= 1, "a share, from 0 to 1"),
+            "accumulate": (
+                _whole(self.accumulate, 1) and self.accumulate <= self.batch_size,
+                "a whole number, from 1 to the batch size",
+            ),
             "precision": (self.precision in ("float32", "bfloat16"), "'float32' or 'bfloat16'"),
-            "ema": (0 <= self.ema < 1, "from 0 to below 1"),
-            "dead_after": (self.dead_after > 0, "positive"),
-            "aux_weight": (self.aux_weight >= 0, "0 or positive"),
-            "aux_k": (self.aux_k is None or self.aux_k >= 1, "at least 1, or None for half the stream's width"),
-            "resample": (self.resample >= 0, "0 or positive"),
+            "ema": (_number(self.ema) and 0 <= self.ema < 1, "from 0 to below 1"),
+            "dead_after": (_number(self.dead_after) and self.dead_after > 0, "positive"),
+            "aux_weight": (_number(self.aux_weight) and self.aux_weight >= 0, "0 or positive"),
+            "aux_k": (self.aux_k is None or _whole(self.aux_k, 1), "a whole number, or None for half the stream's width"),
+            "resample": (_whole(self.resample, 0), "a whole number, 0 or positive"),
         }
         for name, (good, words) in wanted.items():
             if not good:
                 raise UserError(f"{method}: {name} = {getattr(self, name)!r} must be {words}; choose another.")
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
