@@ -123,7 +123,8 @@ def read_back(library: str, variant: str, place: Path) -> Difference:
 
 
 def written(worker: Process, library: str, dictionary: Imported, place: Path) -> Difference:
-    """The library's codes and reconstructions of a checkpoint that musae wrote. Raises Inexpressible where it cannot be written."""
+    """The library's codes and reconstructions of a checkpoint that musae wrote. Raises Inexpressible where it cannot be
+    written."""
     try:
         recognise.write(dictionary, place, library)
     except UserError as error:

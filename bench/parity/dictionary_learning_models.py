@@ -1,4 +1,5 @@
-"""dictionary_learning: a state dict and a configuration, as its `trainSAE` writes them, and as its `load_dictionary` reads them."""
+"""dictionary_learning: a state dict and a configuration, as its `trainSAE` writes them, and as its `load_dictionary` reads
+them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""overcomplete: state dicts, with the ``config.json`` that `musae.formats.overcomplete` asks for where a state does not say enough."""
+"""overcomplete: state dicts, with the ``config.json`` that `musae.formats.overcomplete` asks for where a state does not say
+enough."""
 
 from __future__ import annotations
 

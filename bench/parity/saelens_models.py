@@ -32,7 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gated": {"class": "Gated", "apply_b_dec_to_input": True},
     "gated-scaled": {"class": "Gated", "apply_b_dec_to_input": False, "normalize_activations": "expected_average_only_in"},
     "batchtopk": {"class": "BatchTopK", "apply_b_dec_to_input": True, "rescale_acts_by_decoder_norm": False},
-    "matryoshka": {"class": "MatryoshkaBatchTopK", "apply_b_dec_to_input": True, "rescale_acts_by_decoder_norm": False},
+    "matryoshka": {"class": "MatryoshkaBatchTopK", "apply_b_dec_to_input": True},
 }
 
 

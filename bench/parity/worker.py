@@ -7,8 +7,8 @@ A models file defines ``LIBRARY``, ``DISTRIBUTIONS`` (whose versions are noted),
 - ``encode(model, x)`` and ``decode(model, code)``: dense codes ``[n, F]`` and reconstructions ``[n, d]``.
 
 Requests: ``{"do": "make", "folder": ..., "variant": ..., "sizes": {"d": 16, "width": 40, "k": 4, "n": 24}}`` writes the model
-and ``expected.npz`` (``x``, ``code``, ``reconstruction``, float32); ``{"do": "check", "folder": ..., "frames": <npz with x>, "out": ...}``
-loads a folder and writes the same for it.
+and ``expected.npz`` (``x``, ``code``, ``reconstruction``, float32); ``{"do": "check", "folder": ..., "frames": <npz with x>,
+"out": ...}`` loads a folder and writes the same for it.
 """
 
 from __future__ import annotations

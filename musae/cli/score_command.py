@@ -13,27 +13,35 @@ from musae.files import runs_root
 
 
 @click.command("score")
-@click.argument("dictionary", type=click.Path(path_type=Path))
+@click.argument("dictionary")
 @options.suite
 @options.root
-def command(dictionary: Path, suite: str, root: Path | None) -> None:
-    """Score a saved dictionary with a suite's tasks and print it beside the rows of the suite's own run.
+def command(dictionary: str, suite: str, root: Path | None) -> None:
+    """Score a dictionary with a suite's tasks and print it beside the rows of the suite's own run.
+
+    DICTIONARY is a file that musae saved, a checkpoint of SAELens, sparsify, dictionary_learning, Gemma Scope or overcomplete
+    (its folder, or its file of weights), or a Hugging Face hub id such as org/repo/folder. The format is recognised; what was
+    understood is printed first. A checkpoint of another library is scored as it is.
 
     \b
     Examples:
       musae score runs/mine.safetensors
-      musae score mine.safetensors --suite full
+      musae score checkpoints/layers.5 --suite full
+      musae score org/repo/layers.5
     """
     from musae.cli.progress import progress
-    from musae.dictionary import load
-    from musae.evaluation import score
+    from musae.evaluation import check_stream, score
+    from musae.formats.recognise import describe, load
     from musae.leaderboard import render_files
     from musae.results import read_all
     from musae.workspace import Workspace, suite_card
 
+    card = suite_card(suite)
     loaded = load(dictionary)
+    click.echo(describe(loaded) + "\n")
     with progress() as show:
-        workspace = Workspace(suite_card(suite), root if root is not None else runs_root(), show)
+        workspace = Workspace(card, root if root is not None else runs_root(), show)
+        check_stream(workspace, loaded, dictionary)
         for corpus in workspace.suite.corpora:
             show(f"score on {corpus}", 0, 1)
             score(workspace, loaded, loaded.seed, corpus, workspace.scored)

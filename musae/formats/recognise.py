@@ -28,16 +28,16 @@ DEPTH = 4
 OWN = "musae"
 
 
-def load(source: Path | str, title: str | None = None) -> Dictionary:
+def load(source: Path | str) -> Dictionary:
     """A dictionary from a path, or from a hub id such as ``org/repo/sub/folder`` where there is no such path.
 
-    `title`: what to call an imported one; by default the hub id, or the last two names of its path. Raises UserError for whatever
-    cannot be read as what it is.
+    What is imported is called by its hub id, or by the last two names of its path. Raises UserError for whatever cannot be read
+    as what it is.
     """
     path = Path(source)
     if path.exists() or not HUB_ID.match(str(source)):
-        return read(path, title)
-    return read(download(str(source)), title or str(source).strip("/"))
+        return read(path)
+    return read(download(str(source)), str(source).strip("/"))
 
 
 def read(path: Path, title: str | None = None) -> Dictionary:
