@@ -64,8 +64,8 @@ def read(path: Path) -> Imported:
         raise unknown(weights, "an overcomplete state dict has dictionary._weights")
     config = Config(path.parent / CONFIG) if (path.parent / CONFIG).is_file() else None
     name = _class(weights, config)
-    W_dec = weights.take("dictionary._weights", "F", "d")
     W_enc, b_enc = _encoder(weights)
+    W_dec = weights.take("dictionary._weights", "F", "d")
     normalization = config.word("normalization", "l2") if config else "l2"
     if config and normalization not in NORMALIZATIONS:
         raise config.bad("normalization", " or ".join(NORMALIZATIONS))
@@ -116,9 +116,10 @@ def _encoder(weights: Weights) -> tuple[Tensor, Tensor]:
             f"{weights.path}: its encoder is not linear (it holds {weights.listing}), and a code here is a rule of one "
             f"linear map; give a model with a linear encoder, or untie it with untied()."
         )
-    W_enc = weights.take(weight, "F", "d")
     bias = weight.removesuffix("weight") + "bias"
-    b_enc = weights.take(bias, "F") if bias in weights.tensors or "final_block" in bias else 0 * W_enc[:, 0]
+    b_enc = weights.take(bias, "F") if bias in weights.tensors or "final_block" in bias else None
+    W_enc = weights.take(weight, "F", "d")
+    b_enc = 0 * W_enc[:, 0] if b_enc is None else b_enc
     norm = "encoder.final_block.1."
     if norm + "running_mean" in weights.tensors:
         mean, variance = weights.take(norm + "running_mean", "F"), weights.take(norm + "running_var", "F")

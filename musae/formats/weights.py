@@ -34,7 +34,7 @@ def read_state_dict(path: Path) -> Weights:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "global" not in str(error).lower():
+        if "global" not in str(error).lower() and not path.read_bytes().startswith(b"\x80"):
             raise _damaged(path, error) from error
         raise UserError(
             f"{path}: holds pickled Python objects, and unpickling them could run any code; where it was made, save its weights "
