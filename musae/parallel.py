@@ -10,13 +10,16 @@ Outside of ``torchrun`` there is one process, and everything here is the identit
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -107,6 +110,15 @@ def told_by(process: int, x: Tensor) -> Tensor:
     if size() > 1:
         dist.broadcast(x, process)
     return x
+
+
+def first_then_all(make: Callable[[], T]) -> T:
+    """What `make` gives: made first by the first process, which may write files that the others then find."""
+    if size() == 1:
+        return make()
+    found = make() if rank() == 0 else None
+    wait()
+    return cast(T, found) if rank() == 0 else make()
 
 
 def wait() -> None:
