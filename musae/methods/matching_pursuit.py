@@ -1,0 +1,168 @@
+"""Matching-pursuit sparse autoencoder, MP-SAE (Costa et al. 2025, "From Flat to Hierarchical: Extracting Sparse Representations with
+Matching Pursuit", arXiv 2506.03093).
+
+The encoder is k greedy steps over the atoms themselves, which have norm 1 (matching pursuit, Mallat and Zhang 1993): with
+``r_0 = z - b_dec``,
+
+    f_t = argmax_f a_f . r_t,    v_t = a_f_t . r_t,    r_(t+1) = r_t - v_t a_f_t,
+
+until k steps are done or no atom correlates positively. Values are never negative, as in the paper; an atom that is chosen again
+adds to its value, so a frame has at most k latents. The loss is the mean square of ``r_k``. Its gradient runs through the whole
+sequence of residuals, the choice of atoms held fixed. Each step removes what the residual can lose by one atom, so the method fits
+whatever structure there is, noise of superposition included: a good reconstruction says less about its atoms than elsewhere.
+
+Correlations are updated by the atoms' Gram matrix instead of being computed anew in each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from musae.autoencoder import Autoencoder, fired
+from musae.card import MethodCard
+from musae.dictionary import FrameSource, SparseCode
+from musae.errors import UserError
+from musae.recipe import Recipe
+
+CARD = MethodCard(
+    name="matching_pursuit",
+    summary="MP-SAE: the encoder is a matching pursuit over the atoms",
+    paper="Costa et al. 2025, arXiv 2506.03093",
+    configurations=1,
+)
+
+ROWS = 256
+"""Frames at a time: their correlations stay in a core's cache, and memory is bounded."""
+
+GRAM = 2**28
+"""Largest Gram matrix that is kept, in elements (1 GiB: 16,384 latents); of wider dictionaries its rows are computed when needed."""
+
+BLOCK = 64
+"""Latents among which a maximum is looked for by its value, before its place is: several times faster than `Tensor.max`."""
+
+
+class MatchingPursuit(Autoencoder):
+    """A matching-pursuit sparse autoencoder: parameters ``W_dec [F, d]`` and ``b_dec [d]`` alone."""
+
+    name = CARD.name
+    defaults = Recipe(batch_size=1024, learning_rate=5e-3)
+
+    def __init__(self, width: int = 2048, k: int = 32, seed: int = 0, **recipe: Any) -> None:
+        """`width`, `k`, `seed`, `recipe`: see `GradientMethod`. `k` is the number of steps.
+
+        There is no encoder that an auxiliary loss could reach, so `aux_weight` must stay 0; dead atoms start anew by `resample`.
+        """
+        super().__init__(width, k, seed, **recipe)
+        if self.recipe.aux_weight:
+            raise UserError(
+                f"{self.name}: aux_weight = {self.recipe.aux_weight} has no encoder to act on; leave it at 0, or set resample."
+            )
+
+    def start(self, frames: FrameSource) -> None:
+        super().start(frames)
+        self.parameters = {name: self.parameters[name] for name in ("W_dec", "b_dec")}
+
+    def objective(self, z: Tensor) -> tuple[Tensor, Mapping[str, Tensor], Tensor, Tensor]:
+        atoms, wide = self.parameters["W_dec"], z.float()  # bfloat16 would lose what k residuals have to keep
+        from_bias = wide - self.parameters["b_dec"]
+        chosen = choose(from_bias.detach(), atoms.detach(), self.k)
+        left, values = _Pursue.apply(from_bias, atoms, chosen)  # type: ignore[no-untyped-call]
+        active = fired(*merged(values, chosen), self.width)
+        return left.square().mean(), {"l0": active.sum() / len(z)}, wide - left, active
+
+    def revived(self, z: Tensor, dead: Tensor, directions: Tensor) -> dict[str, Tensor]:
+        return {"W_dec": directions}
+
+    def folded(self) -> dict[str, Tensor]:
+        p = {name: tensor.detach().double() for name, tensor in self.parameters.items()}
+        return {"W_dec": p["W_dec"], "b_dec": p["b_dec"] / self.buffers["scale"].double() + self.buffers["centre"].double()}
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> SparseCode:
+        from_bias = self.checked(x) - self.bias
+        chosen = choose(from_bias, self.atoms, self.k)
+        _, values = _Pursue.apply(from_bias, self.atoms, chosen)  # type: ignore[no-untyped-call]
+        return SparseCode.from_topk(*merged(values, chosen), len(self.atoms))
+
+
+def choose(x: Tensor, atoms: Tensor, k: int) -> Tensor:
+    """The atoms that k steps choose for frames ``x [n, d]``, int64 ``[n, k]``; -1 once none correlates positively."""
+    width = len(atoms)
+    padded = functional.pad(atoms, (0, 0, 0, -width % BLOCK))  # an atom of 0 is never chosen
+    gram = padded @ padded.T if len(padded) ** 2 <= GRAM else None
+    chosen = torch.full((len(x), k), -1, dtype=torch.int64, device=x.device)
+    for rows, out in zip(x.split(ROWS), chosen.split(ROWS), strict=True):
+        correlation = rows @ padded.T
+        blocks = correlation.view(-1, BLOCK)
+        first = torch.arange(len(rows), device=x.device) * (len(padded) // BLOCK)
+        update = torch.empty_like(correlation)
+        for step in range(k):
+            block = blocks.amax(1).view(len(rows), -1).argmax(1)
+            best, place = blocks[first + block].max(1)
+            atom = block * BLOCK + place
+            positive = best > 0
+            if not bool(positive.any()):
+                break
+            out[:, step] = torch.where(positive, atom, -1)
+            if gram is None:
+                torch.mm(padded[atom], padded.T, out=update)
+            else:
+                torch.index_select(gram, 0, atom, out=update)
+            correlation.addcmul_(update, best.clamp_min(0).unsqueeze(1), value=-1)
+    return chosen
+
+
+class _Pursue(torch.autograd.Function):
+    """The residual ``[n, d]`` after subtracting chosen atoms one after the other, and their values ``[n, k]``.
+
+    Differentiable in frames and atoms through the residual; the values are for the code alone.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, atoms: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        left = x.clone()
+        values = x.new_zeros(chosen.shape)
+        for r, v, f in zip(left.split(ROWS), values.split(ROWS), chosen.split(ROWS), strict=True):
+            for step in range(chosen.shape[1]):
+                a = atoms[f[:, step].clamp_min(0)]
+                value = torch.linalg.vecdot(a, r) * (f[:, step] >= 0)
+                v[:, step] = value
+                r.addcmul_(a, value.unsqueeze(1), value=-1)
+        ctx.save_for_backward(left, values, atoms, chosen)
+        ctx.mark_non_differentiable(values)
+        return left, values
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Back through ``r' = r - v a``, ``v = a . r``: with g' the gradient by r' and u = a . g', that by r is ``g' - u a``, that by
+        a is ``-(v g' + u r)``. Residuals are rebuilt from the last one, step by step."""
+        left, values, atoms, chosen = ctx.saved_tensors
+        by_x, by_atoms, residual = upstream[0].clone(), torch.zeros_like(atoms), left.clone()
+        parts = (t.split(ROWS) for t in (by_x, residual, values, chosen))
+        for g, r, v, f in zip(*parts, strict=True):
+            for step in reversed(range(chosen.shape[1])):
+                taken, atom = v[:, step].unsqueeze(1), f[:, step].clamp_min(0)
+                a = atoms[atom]
+                u = torch.linalg.vecdot(a, g).mul_(f[:, step] >= 0).unsqueeze(1)
+                r.addcmul_(a, taken)
+                by_atoms.index_add_(0, atom, torch.addcmul(taken * g, u, r), alpha=-1)
+                g.addcmul_(a, u, value=-1)
+        return by_x, by_atoms, None
+
+
+def merged(values: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and indices ``[n, k]`` in which no latent stands twice; empty slots are 0."""
+    chosen, order = chosen.sort(dim=1)
+    values = values.gather(1, order)
+    new = functional.pad(chosen.diff(dim=1) != 0, (1, 0), value=True)
+    slot = new.cumsum(1) - 1
+    sums = torch.zeros_like(values).scatter_add_(1, slot, values)
+    return sums, torch.zeros_like(chosen).scatter_(1, slot, chosen.clamp_min(0))
+
+
+METHOD = MatchingPursuit

@@ -1,0 +1,98 @@
+"""Matryoshka sparse autoencoder (Bussmann et al. 2025, "Learning Multi-Level Features with Matryoshka Sparse Autoencoders",
+arXiv 2503.17547).
+
+The latents are cut into groups, and every prefix of groups has to reconstruct the frame without the later ones:
+``z_hat_m = sum of W_dec_f h_f over f < F_m, + b_dec`` for the nested sizes ``F_1 < ... < F_M = F``. The loss is the mean of the
+squared errors of all prefixes (the paper's sum, divided by their number, so that the auxiliary loss keeps its weight beside it).
+So general features gather in the first latents, and need not be split up or absorbed by more specific ones. The code is BatchTopK's
+over all latents (`musae.batch_budget`), and so is the frozen threshold.
+
+Each group is decoded once; the prefixes' reconstructions are running sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from musae.autoencoder import fired
+from musae.batch_budget import BatchBudget
+from musae.card import MethodCard
+from musae.errors import UserError
+from musae.kernels.sparse_decode import sparse_decode
+from musae.recipe import Recipe
+
+CARD = MethodCard(
+    name="matryoshka",
+    summary="BatchTopK sparse autoencoder whose nested prefixes of latents each reconstruct the frame",
+    paper="Bussmann et al. 2025, arXiv 2503.17547",
+    configurations=1,
+)
+
+
+class Matryoshka(BatchBudget):
+    """A Matryoshka sparse autoencoder."""
+
+    name = CARD.name
+    defaults = Recipe(batch_size=1024, learning_rate=5e-3, aux_weight=1 / 32)
+
+    def __init__(
+        self,
+        width: int = 2048,
+        k: int = 32,
+        seed: int = 0,
+        prefixes: Sequence[float] = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1),
+        **recipe: Any,
+    ) -> None:
+        """`width`, `k`, `seed`, `recipe`: see `GradientMethod`.
+
+        `prefixes`: shares of the latents that reconstruct by themselves, rising, the last one 1; each is rounded up to whole
+        latents. Halving from all latents down to a sixteenth follows the paper, whose five prefixes grow by powers of two.
+        """
+        super().__init__(width, k, seed, **recipe)
+        self.prefixes = prefixes
+        shares = tuple(prefixes)
+        if not shares or shares[-1] != 1 or shares[0] <= 0 or any(a >= b for a, b in zip(shares, shares[1:], strict=False)):
+            raise UserError(f"{self.name}: prefixes = {prefixes!r} must rise from above 0 to 1, as (0.25, 0.5, 1) does.")
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"prefixes": list(self.prefixes)}
+
+    def sizes(self) -> list[int]:
+        """Latents of each prefix: rising, without repetitions, the last one the width."""
+        return sorted({-int(-self.width * share // 1) for share in self.prefixes})
+
+    def objective(self, z: Tensor) -> tuple[Tensor, Mapping[str, Tensor], Tensor, Tensor]:
+        p = self.parameters
+        values, indices, smallest = self.select(z)
+        target, bias = z.float(), p["b_dec"]
+        z_hat, losses = torch.zeros_like(target), []
+        for part, latents in by_group(values, indices, self.sizes()):
+            z_hat = z_hat + sparse_decode(part, latents, p["W_dec"], bias)
+            losses.append(functional.mse_loss(z_hat, target))
+            bias = torch.zeros_like(bias)
+        active = fired(values, indices, self.width)
+        first = losses[0].detach() / target.var(0, correction=0).mean()
+        figures = {"l0": active.sum() / len(z), "threshold": smallest, "fvu_first": first}
+        return torch.stack(losses).mean(), figures, z_hat, active
+
+
+def by_group(values: Tensor, indices: Tensor, ends: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The code ``[n, s]`` cut at latents `ends`: values and indices ``[n, s_g]`` of each group, as few slots as it needs."""
+    group = torch.bucketize(indices, torch.tensor(ends, device=indices.device), right=True)
+    group = group.masked_fill(values.detach() <= 0, len(ends))
+    for number in range(len(ends)):
+        frame, slot = (group == number).nonzero(as_tuple=True)
+        counts = torch.bincount(frame, minlength=len(values))
+        place = torch.arange(len(frame), device=frame.device) - (counts.cumsum(0) - counts)[frame]
+        slots = indices.new_zeros(len(values), max(1, int(counts.max())))
+        taken = torch.zeros_like(slots, dtype=torch.bool)
+        slots[frame, place], taken[frame, place] = slot, True
+        yield values.gather(1, slots) * taken, indices.gather(1, slots).masked_fill(~taken, 0)
+
+
+METHOD = Matryoshka
