@@ -47,24 +47,24 @@ class Contestant:
         return HERE / f"{self.library}_sae.py"
 
 
-_RATES = (5e-3, 1e-2)
-"""Tried beside a library's own learning rate, which is meant for runs a hundred times as long."""
 _OWN = 8e-4
 """dictionary_learning's and sparsify's own: 2e-4 / sqrt(F / 2^14) for 1,024 latents."""
+_FASTER = (5e-3, 1e-2)
+"""Tried in its stead, since a library's own rate is for runs a hundred times as long."""
 _DL = "dictionary_learning"
 
 PEERS = (
-    Contestant(_DL, "topk", rates=(_OWN, *_RATES)),
-    Contestant(_DL, "batch_topk", rates=(_OWN, *_RATES)),
-    Contestant(_DL, "matryoshka", rates=(_OWN, *_RATES)),
-    Contestant(_DL, "relu", rates=(1e-3, *_RATES), penalty="l1_penalty", start=0.3),
-    Contestant(_DL, "gated", rates=(5e-5, *_RATES), penalty="l1_penalty", start=0.1),
-    Contestant(_DL, "p_anneal", rates=(1e-3, *_RATES), penalty="initial_sparsity_penalty", start=0.1),
-    Contestant(_DL, "jumprelu", rates=(7e-5, *_RATES), penalty="sparsity_penalty", start=1.0),
+    Contestant(_DL, "topk", rates=(_OWN, *_FASTER)),
+    Contestant(_DL, "batch_topk", rates=_FASTER),
+    Contestant(_DL, "matryoshka", rates=_FASTER),
+    Contestant(_DL, "relu", rates=(1e-3, *_FASTER), penalty="l1_penalty", start=0.3),
+    Contestant(_DL, "gated", rates=_FASTER, penalty="l1_penalty", start=0.1),
+    Contestant(_DL, "p_anneal", rates=_FASTER, penalty="initial_sparsity_penalty", start=0.1),
+    Contestant(_DL, "jumprelu", rates=_FASTER, penalty="sparsity_penalty", start=1.0),
     Contestant("saelens", "matching_pursuit", rates=(3e-4, 3e-3)),
-    Contestant("sparsify", "topk", {"optimizer": "adam", "auxk_alpha": 1 / 32}, rates=(_OWN, *_RATES)),
-    Contestant("saelens", "topk", rates=(3e-4, *_RATES)),
-    Contestant("overcomplete", "topk", rates=(5e-4, 5e-3)),
+    Contestant("sparsify", "topk", {"optimizer": "adam", "auxk_alpha": 1 / 32}, rates=_FASTER),
+    Contestant("saelens", "topk", rates=_FASTER),
+    Contestant("overcomplete", "topk", rates=_FASTER),
 )
 """In the order in which they run: one of each method first."""
 

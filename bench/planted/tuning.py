@@ -22,7 +22,9 @@ SHARE = 4
 """Settings are chosen on the first 1 / SHARE of the frames."""
 TRIES = 4
 FACTOR = 3.0
-"""From one coefficient to the next, until L0 lies on both sides of k."""
+"""From the first coefficient to the second."""
+LONGEST = math.log(10)
+"""No later step is longer than by a factor of ten."""
 NEAR = 0.1
 """A search ends where L0 is within this share of k."""
 
@@ -51,24 +53,24 @@ def choose(contestant: Contestant, k: int, train: Train) -> Choice:
 
 
 def search(penalty: str, start: float, k: int, settings: Mapping[str, Any], train: Train) -> list[Result]:
-    """Trainings at coefficients that bring L0 to k: steps by `FACTOR` until it lies on both sides, then interpolation of
-    logarithms."""
+    """Trainings at coefficients that bring L0 to k: a step by `FACTOR`, then along the line through the two points nearest to k.
+
+    Coefficients and L0 are taken by their logarithms.
+    """
     results: list[Result] = []
     coefficient = start
     while len(results) < TRIES:
         results.append(train({**settings, penalty: coefficient}))
         if _miss(results[-1].l0, k) <= math.log(1 + NEAR):
             break
-        known = sorted((result.settings[penalty], math.log(max(result.l0, 1e-3) / k)) for result in results)
-        above = max((pair for pair in known if pair[1] > 0), default=None, key=lambda pair: pair[0])
-        below = min((pair for pair in known if pair[1] <= 0), default=None, key=lambda pair: pair[0])
-        if above is None or below is None:
-            coefficient = known[-1][0] * FACTOR if below is None else known[0][0] / FACTOR
-        else:
-            share = above[1] / (above[1] - below[1])
-            coefficient = float(f"{above[0] * (below[0] / above[0]) ** share:.3g}")
-            if coefficient in {result.settings[penalty] for result in results}:
-                break
+        near = sorted(results, key=lambda result: _miss(result.l0, k))[:2]
+        (x, y), *others = ((math.log(one.settings[penalty]), math.log(max(one.l0, 1e-3) / k)) for one in near)
+        step = math.copysign(math.log(FACTOR), y)
+        if others and others[0][1] != y:
+            step = -y * (others[0][0] - x) / (others[0][1] - y)
+        coefficient = float(f"{math.exp(x + min(max(step, -LONGEST), LONGEST)):.3g}")
+        if coefficient in {result.settings[penalty] for result in results}:
+            break
     return results
 
 
