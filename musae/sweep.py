@@ -23,7 +23,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -171,7 +171,7 @@ def read(file: str, overrides: Mapping[str, Any] | None = None) -> Sweep:
     try:
         return Sweep.model_validate({"name": path.stem.lower()} | said | overrides)
     except ValidationError as error:
-        raise UserError(f"{path}: {'; '.join(_problems(error))}.") from error
+        raise UserError(f"{path}: {_problem(error)}; repair the file.") from error
 
 
 def names() -> list[str]:
@@ -179,15 +179,16 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def _problems(error: ValidationError) -> Iterator[str]:
-    """What is wrong with a sweep, field by field, unknown fields with the nearest that there is."""
-    known = [name for name in Sweep.model_fields if name != "settings"]
-    for problem in error.errors(include_url=False, include_context=False):
-        field = ".".join(map(str, problem["loc"]))
-        reason = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
-            reason = "unknown field" + (f", did you mean {near[0]!r}?" if near else f", known are {', '.join(known)}")
-        elif problem["type"] not in ("missing", "value_error"):
-            reason += f", not {problem['input']!r}"
-        yield f"{field}: {reason}" if field else reason
+def _problem(error: ValidationError) -> str:
+    """What is wrong with a sweep, in the first place: an unknown field, with the nearest that there is, before others."""
+    problems = error.errors(include_url=False, include_context=False)
+    problem = min(problems, key=lambda found: found["type"] != "extra_forbidden")
+    field = ".".join(map(str, problem["loc"]))
+    reason = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        known = [name for name in Sweep.model_fields if name != "settings"]
+        near = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
+        reason = "unknown field" + (f", did you mean {near[0]!r}?" if near else f", known are {', '.join(known)}")
+    elif problem["type"] not in ("missing", "value_error"):
+        reason += f", not {problem['input']!r}"
+    return f"{field}: {reason}" if field else reason

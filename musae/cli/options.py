@@ -18,3 +18,10 @@ root: Callable[[Any], Any] = click.option(
     envvar="MUSAE_RUNS",
     help="Where artefacts and rows are kept; what lies there is not computed again.  [default: runs]",
 )
+settings: Callable[[Any], Any] = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An option of the method's constructor or of its recipe (musae/recipe.py), as learning_rate=1e-3. May be repeated.",
+)

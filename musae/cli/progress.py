@@ -45,9 +45,19 @@ class Bars:
             self._progress.remove_task(self._tasks.pop(what))
 
 
+class Silent:
+    """Progress that another process shows."""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        pass
+
+
 @contextmanager
-def progress() -> Iterator[Lines | Bars]:
-    """A callable ``(what, done, total, note)`` that shows how far things are, on standard error."""
+def progress(shown: bool = True) -> Iterator[Lines | Bars | Silent]:
+    """A callable ``(what, done, total, note)`` that shows how far things are, on standard error, where it is to be `shown`."""
+    if not shown:
+        yield Silent()
+        return
     if not sys.stderr.isatty():
         yield Lines()
         return

@@ -1,0 +1,126 @@
+"""`musae sweep`: a grid of dictionaries over one pass of the generator."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from musae.cli import options
+from musae.files import runs_root
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from musae.sweep_training import Figures, SweepTraining
+
+
+@click.command("sweep")
+@click.argument("file")
+@click.option("--method", "methods", multiple=True, help="May be repeated, as the other axes may.")
+@click.option("--width", "widths", multiple=True, type=click.IntRange(1), help="Latents, in place of widths or expansions.")
+@click.option("--expansion", "expansions", multiple=True, type=click.FloatRange(0, min_open=True), help="Latents a column.")
+@click.option("--k", multiple=True, type=click.IntRange(1), help="Active latents of a frame.")
+@click.option("--layer", "layers", multiple=True, type=click.IntRange(0), help="Blocks below the stream.")
+@click.option("--seed", "seeds", multiple=True, type=click.IntRange(0), help="Of initial weights.")
+@click.option("--frames", type=click.IntRange(1), default=None, help="Frames of the pass.")
+@click.option("--suite", default=None, metavar="NAME", help="Whose generator, corpora and clips are taken.")
+@options.settings
+@options.root
+@click.option("--dry-run", is_flag=True, help="Print the grid, with estimated time and memory, and do nothing.")
+def command(file: str, settings: tuple[str, ...], root: Path | None, dry_run: bool, **axes: Any) -> None:
+    """Train a grid of dictionaries, methods x widths x k x layers x seeds, over one pass of the generator.
+
+    FILE is a TOML file, or the name of one that comes with musae: paper. It says what there is in musae/sweep.py; options replace
+    what it says, an axis as a whole. Nothing is stored but dictionaries. Dictionaries that are there are not trained again;
+    interrupted, run the same command again, and trainings go on from their last checkpoints.
+
+    \b
+    Examples:
+      musae sweep paper --dry-run
+      musae sweep paper --layer 2 --layer 5 --frames 200000
+      musae sweep mine.toml --method topk --method batch_topk --set learning_rate=2e-3
+      torchrun --nproc-per-node 2 -m musae.cli sweep paper
+
+    Exit codes: 0 done, 1 some trainings failed, 2 bad input, 130 interrupted.
+    """
+    from musae import parallel
+    from musae.cli.progress import figures, progress
+    from musae.hyperparameters import assignments
+    from musae.sweep import read
+    from musae.sweep_training import SweepTraining
+
+    begun = time.monotonic()
+    given = {name: value for name, value in axes.items() if value not in ((), None)}
+    sweep = read(file, given | ({"settings": assignments(settings)} if settings else {}))
+    with parallel.group(), progress(parallel.rank() == 0) as show:
+
+        def watch(what: str, done: int, total: int, values: Mapping[str, float] | None = None) -> None:
+            show(what, done, total, figures(values) if values else "")
+
+        training = SweepTraining(sweep, root if root is not None else runs_root(), watch)
+        if dry_run:
+            _plan(training)
+            return
+        trained = training.run()
+        lines = training.summary()
+        first = parallel.rank() == 0
+    if first:
+        _show(training, lines)
+        done = len(trained) - len(training.problems)
+        words = f"{done} of {len(lines)} dictionaries trained" if trained else "nothing to do: every dictionary was there already"
+        click.echo(f"{words}, in {time.monotonic() - begun:.0f} s; they lie in {training.home}", err=True)
+        for member, problem in training.problems.items():
+            click.echo(f"failed: {member.name}: {problem}", err=True)
+    sys.exit(1 if training.problems else 0)
+
+
+def _show(training: SweepTraining, lines: Sequence[Figures]) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 130).print(_table(training, lines))
+
+
+def _table(training: SweepTraining, lines: Sequence[Figures]) -> Table:
+    """A line a dictionary."""
+    from rich.table import Table
+
+    frames = training.sweep.aside * training.workspace.frames_per_clip
+    shown = Table(
+        title=f"{training.sweep.name}: fvu and l0 on {frames:,} frames set aside, dead at the end of training",
+        title_justify="left",
+    )
+    shown.add_column("method")
+    for column in ("width", "k", "layer", "seed", "fvu", "l0", "dead", "seconds"):
+        shown.add_column(column, justify="right")
+    shown.add_column("file", overflow="fold")
+    for line in lines:
+        numbers = ((line.fvu, ".4f"), (line.l0, ".1f"), (line.dead, ".1%"), (line.seconds, ",.0f"))
+        cells = ["-" if value is None else format(value, spec) for value, spec in numbers]
+        sizes = (f"{line.width:,}", str(line.k), str(line.layer), str(line.seed))
+        shown.add_row(line.method, *sizes, *cells, "failed" if line.problem else line.file)
+    return shown
+
+
+def _plan(training: SweepTraining) -> None:
+    """Print the grid, and what it would cost."""
+    from musae.cli.run_command import SECONDS
+    from musae.sweep_training import memory
+
+    sweep, workspace = training.sweep, training.workspace
+    d, frames = workspace.generator_card.width, workspace.suite.training_frames - sweep.aside * workspace.frames_per_clip
+    for member in training.members:
+        click.echo(f"  {member.name}")
+    rendered = 0 if workspace.ships_training_tokens() else workspace.suite.training_frames
+    seconds = frames * SECONDS["harvest"] + rendered * SECONDS["render"]
+    seconds += sum(frames * member.width * d / 256 * SECONDS["fit"] for member in training.members)
+    kept = sum(2 * member.width * d * 4 for member in training.members)
+    click.echo(
+        f"{len(training.members)} dictionaries of {len(set(sweep.layers))} layers over one pass of {frames:,} frames; about "
+        f"{max(1, seconds / 60):.0f} minutes (scaled from figures of one EPYC core), {memory(training) / 2**30:.1f} GiB of "
+        f"memory beside the generator, {kept / 2**30:.1f} GiB of dictionaries under {workspace.root}"
+    )
