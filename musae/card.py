@@ -16,6 +16,9 @@ Direction = Literal["higher", "lower", "none"]
 Reads = Literal["codes", "reconstruction", "atoms", "generator"]
 """What of a dictionary a task's scores can possibly see."""
 
+Stream = Literal["trained", "untrained"]
+"""The generator as it is, or its architecture with the random weights that training began from (a control)."""
+
 
 class Card(BaseModel):
     """What every card says."""
@@ -34,11 +37,14 @@ class MethodCard(Card):
     paper: str = ""
     """Where it comes from."""
     role: Literal["method", "baseline", "control", "supervised"] = "method"
-    """`control` and `baseline` rows are always shown beside the methods."""
+    """`control` and `baseline` rows are always shown beside the methods; `supervised` ones, a ceiling, are never ranked among
+    them, and are the only ones that see labels when they are fitted."""
     seeded: bool = True
     """Whether a seed changes what is learnt; an unseeded method is fitted once."""
     fitted: bool = True
     """Whether it learns from frames; ``imported`` does not: it is read from a checkpoint."""
+    stream: Stream = "trained"
+    """Whose residual stream it is fitted and scored on: that of the suite's generator, or of the same one with random weights."""
     features: str = "latents"
     """Which feature set its rows are about: ``latents``, ``residual``, ``codec_step``, ``codec_means``."""
     configurations: PositiveInt = 1
@@ -92,10 +98,15 @@ class SuiteCard(Card):
     width: PositiveInt
     k: PositiveInt
     methods: tuple[str, ...]
+    """What is fitted with each of `seeds`."""
+    controls: tuple[str, ...] = ()
+    """Controls that are fitted with `control_seeds`. One that costs little may stand among `methods`, and have all seeds."""
     baselines: tuple[str, ...]
     tasks: tuple[str, ...]
     corpora: tuple[str, ...]
     seeds: tuple[int, ...]
+    control_seeds: tuple[int, ...] = ()
+    """Some of `seeds`: a control lies so far below what it controls for that one seed shows it, at a third of the time."""
     training_frames: PositiveInt
     """Frames that each dictionary is trained on; one epoch."""
     clip_seconds: PositiveFloat
@@ -107,6 +118,26 @@ class SuiteCard(Card):
     version: int = 1
     replicates: int = Field(default=1000, ge=100)
     """Bootstrap replicates of each main score."""
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """All methods, controls and baselines, in the order of a board."""
+        return self.methods + self.controls + self.baselines
+
+    def seeds_of(self, member: str) -> tuple[int, ...]:
+        """The seeds that a seeded member is fitted with."""
+        return self.control_seeds if member in self.controls else self.seeds
+
+    @model_validator(mode="after")
+    def _controls_have_seeds(self) -> Self:
+        if self.controls and not self.control_seeds:
+            raise ValueError("controls without control_seeds are never fitted; give at least one seed")
+        if not set(self.control_seeds) <= set(self.seeds):
+            raise ValueError("control_seeds must be among seeds, or controls and methods cannot be paired")
+        twice = sorted(name for name in set(self.members) if self.members.count(name) > 1)
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is listed twice; name each member once")
+        return self
 
     @model_validator(mode="after")
     def _every_corpus_has_clips(self) -> Self:

@@ -10,16 +10,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from musae import registry
-from musae.card import MethodCard, SuiteCard
+from musae.card import SuiteCard
 from musae.errors import UserError
 from musae.files import runs_root
 from musae.kernels.dispatch import choose
 from musae.provenance import device
 from musae.results import Cell, Row, RowFile, path_of, provenance, read, write
-from musae.workspace import Workspace, encode, one_thread, suite_card, task_card
+from musae.workspace import Workspace, encode, method_card, one_thread, suite_card, task_card
 
 if TYPE_CHECKING:
     from musae.dictionary import Dictionary, FeatureSet, Report
@@ -48,9 +48,9 @@ class Job:
 def jobs(suite: SuiteCard) -> list[Job]:
     """All jobs of a suite: the fits first, then the scores."""
     fits, scores = [], []
-    for method in (*suite.methods, *suite.baselines):
-        card = cast(MethodCard, registry.find("methods", method).card)
-        for seed in suite.seeds if card.seeded else (None,):
+    for method in suite.members:
+        card = method_card(method)
+        for seed in suite.seeds_of(method) if card.seeded else (None,):
             if card.role != "baseline":
                 fits.append(Job(method, seed))
             scores += [Job(method, seed, corpus) for corpus in suite.corpora]
@@ -58,17 +58,17 @@ def jobs(suite: SuiteCard) -> list[Job]:
 
 
 def prepare(workspace: Workspace) -> None:
-    """Harvest what every job reads: the training activations and those of the held-out clips."""
-    _ = workspace.training
-    for corpus in workspace.suite.corpora:
-        workspace.heldout_store(corpus)
+    """Harvest what the jobs read: the training activations and those of the held-out clips, of each stream in use."""
+    for stream in sorted({method_card(name).stream for name in workspace.suite.members}):
+        workspace.training(stream)
+        for corpus in workspace.suite.corpora:
+            workspace.heldout_store(corpus, stream)
 
 
 def is_done(workspace: Workspace, job: Job) -> bool:
     """Whether everything that a job makes lies on disk."""
     feature_set = workspace.feature_set(job.method, job.seed)
-    card = cast(MethodCard, registry.find("methods", job.method).card)
-    fitted = card.role == "baseline" or workspace.dictionary_path(feature_set, job.seed).exists()
+    fitted = method_card(job.method).role == "baseline" or workspace.dictionary_path(feature_set, job.seed).exists()
     if job.corpus is None or not fitted:
         return fitted and job.corpus is None
     frozen = workspace.fit(job.method, job.seed)
@@ -93,7 +93,8 @@ def score(
     import torch
 
     check_stream(workspace, feature_set, f"this {feature_set.name} dictionary")
-    results = results or workspace.results
+    results, stream = results or workspace.results, method_card(feature_set.name).stream
+    source = "" if stream == "trained" else f"{workspace.generator_card.name}@{workspace.generator_of(stream).revision}"
     files: list[RowFile] = []
     features = data = None
     for task in workspace.suite.tasks:
@@ -104,14 +105,14 @@ def score(
             continue
         with one_thread():
             if data is None:
-                data = workspace.heldout(corpus)
+                data = workspace.heldout(corpus, stream)
                 features = encode(feature_set, data)
             begun = time.perf_counter()
             scores = registry.load("tasks", task).score(features, data)
             kernels, _ = choose(torch.device("cpu"), torch.float32)
             seconds = time.perf_counter() - begun
             where = f"{device()}, {kernels} kernels"
-            made = provenance(device=where, threads=torch.get_num_threads(), seconds=seconds)
+            made = provenance(device=where, threads=torch.get_num_threads(), seconds=seconds, stream=source)
         file = RowFile.of(cell, made, task_card(task), scores)
         write(results, file)
         files.append(file)
@@ -137,7 +138,8 @@ def evaluate(dictionary: Dictionary | FeatureSet, suite: str = "quick", root: Pa
 def check_stream(workspace: Workspace, feature_set: FeatureSet, what: str) -> None:
     """Raise UserError for a dictionary of another stream than the suite's; `what` to call it: its file, where that is known."""
     trained = getattr(feature_set, "trained", {})
-    stream = {"generator": f"{workspace.generator_card.name}@{workspace.generator.revision}", "layer": workspace.suite.layer}
+    generator = workspace.generator_of(method_card(feature_set.name).stream)
+    stream = {"generator": f"{workspace.generator_card.name}@{generator.revision}", "layer": workspace.suite.layer}
     for name, expected in stream.items():
         if trained.get(name, expected) != expected:
             raise UserError(
@@ -153,7 +155,7 @@ def check_stream(workspace: Workspace, feature_set: FeatureSet, what: str) -> No
 
 def _cell(workspace: Workspace, feature_set: FeatureSet, seed: int | None, corpus: str, task: str) -> Cell:
     suite = workspace.suite
-    card = cast(MethodCard, registry.find("methods", feature_set.name).card)
+    card = method_card(feature_set.name)
     trained = getattr(feature_set, "trained", {})
     latents = card.features == "latents"
     return Cell(

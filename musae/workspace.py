@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from musae import registry
-from musae.card import CorpusCard, GeneratorCard, MethodCard, SuiteCard, TaskCard
+from musae.card import CorpusCard, GeneratorCard, MethodCard, Stream, SuiteCard, TaskCard
 from musae.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from musae.generators.generator import Generator
     from musae.scores.heldout import Features, HeldOut
 
+UNTRAINED_SEED = 0
+"""Of the generator with random weights: one for all seeds of a dictionary, since its streams are harvested, too."""
+
 FOLDS = 5
 """Folds of the cross-fitted probes: whole pieces, sizes differing by at most one, fixed by the corpus revision."""
 
@@ -51,29 +54,30 @@ CHUNK = 64
 Progress = Callable[[str, int, int], None]
 """Receives (what is being done, how much of it is done, how much there is)."""
 
-SOURCES = (
-    *("dictionary.py", "frozen.py", "autoencoder.py", "training.py", "recipe.py", "parallel.py", "workspace.py", "evaluation.py"),
-    *("kernels", "scores", "corpora", "generators", "activations"),
-)
-"""Parts of the package that decide a score, beside the suite's methods and tasks."""
+SOURCES = ("kernels", "scores", "corpora", "generators", "activations")
+"""Folders that decide a score, beside the modules of this one and the suite's members and tasks."""
+
+ASIDE = ("testing", "conformance", "metrics_log", "provenance", "errors", "streaming", "sweep")
+"""Beginnings of the names of modules in this folder that decide none."""
 
 
 def digest(suite: SuiteCard) -> str:
     """Eight hex digits over a suite, the shipped weights and the sources that decide its scores."""
     here = Path(__file__).parent
-    files = [f for name in SOURCES for f in ([here / name] if name.endswith(".py") else sorted((here / name).rglob("*.*")))]
-    members = {"methods": (*suite.methods, *suite.baselines), "tasks": suite.tasks}
+    files = sorted(file for file in here.glob("*.py") if not file.name.startswith(ASIDE))
+    files += [file for name in SOURCES for file in sorted((here / name).rglob("*.*"))]
+    members = {"methods": suite.members, "tasks": suite.tasks}
     found = hashlib.sha256(suite.model_dump_json().encode())
     for file in files:
         if file.suffix in (".py", ".safetensors", ".npz"):
             found.update(file.name.encode() + b"\0" + file.read_bytes())
     for kind, names in members.items():
         for name in names:
-            found.update(f"{kind} {name}\0".encode() + _source(kind, name))
+            found.update(f"{kind} {name}\0".encode() + source_of(kind, name))
     return found.hexdigest()[:8]
 
 
-def _source(kind: str, name: str) -> bytes:
+def source_of(kind: str, name: str) -> bytes:
     """The source of a registered module."""
     spec = importlib.util.find_spec(registry.find(kind, name).module)
     return Path(spec.origin).read_bytes() if spec and spec.origin else b""
@@ -105,7 +109,8 @@ class Workspace:
     suite: SuiteCard
     root: Path
     progress: Progress = _silent
-    _heldout: dict[str, HeldOut] = field(default_factory=dict, repr=False)
+    _heldout: dict[tuple[str, Stream], HeldOut] = field(default_factory=dict, repr=False)
+    _training: dict[Stream, Store] = field(default_factory=dict, repr=False)
 
     @cached_property
     def home(self) -> Path:
@@ -126,6 +131,21 @@ class Workspace:
     def generator(self) -> Generator:
         """The suite's generator."""
         return cast("Generator", registry.load("generators", self.suite.generator).load())
+
+    @cached_property
+    def untrained_generator(self) -> Generator:
+        """The suite's generator with random weights. Raises UserError where it cannot make one."""
+        make: Callable[[int], Generator] | None = getattr(self.generator, "untrained", None)
+        if make is None:
+            raise UserError(
+                f"generator {self.suite.generator!r} has no method untrained(seed), which gives it random weights; add one, or "
+                f"leave controls of the untrained stream out of suite {self.suite.name!r}."
+            )
+        return make(UNTRAINED_SEED)
+
+    def generator_of(self, stream: Stream) -> Generator:
+        """The generator whose residual stream it is."""
+        return self.generator if stream == "trained" else self.untrained_generator
 
     @property
     def generator_card(self) -> GeneratorCard:
@@ -155,10 +175,15 @@ class Workspace:
             Split.HELDOUT, seconds=suite.clip_seconds, per_track=suite.clips_per_track, limit=suite.clips[corpus]
         )
 
-    @cached_property
-    def training(self) -> Store:
+    def training(self, stream: Stream = "trained") -> Store:
         """Activations that dictionaries are trained on: the first clips that make `suite.training_frames`."""
-        return self._harvest("training activations", self._training_tokens())
+        from musae import parallel
+
+        if stream not in self._training:
+            self._training[stream] = parallel.first_then_all(
+                lambda: self._harvest("training activations", self.training_tokens(), stream)
+            )
+        return self._training[stream]
 
     @property
     def _training_clips(self) -> int:
@@ -178,7 +203,7 @@ class Workspace:
         """Whether nothing has to be rendered to train."""
         return self._shipped_tokens() is not None
 
-    def _training_tokens(self) -> Tokens:
+    def training_tokens(self) -> Tokens:
         """Shipped with the generator where it ships enough; otherwise rendered from the corpora's training pieces."""
         from musae.activations.tokens import Tokens, tokenize
         from musae.corpora.track import Split
@@ -213,31 +238,32 @@ class Workspace:
                     f"{min(shared)!r} for one; make them from its training split."
                 )
 
-    def _harvest(self, what: str, tokens: Tokens) -> Store:
+    def _harvest(self, what: str, tokens: Tokens, stream: Stream) -> Store:
         from musae.activations.harvest import harvest
 
-        layer, folder = self.suite.layer, self.root / "activations"
-        return harvest(self.generator, tokens, (layer,), folder, progress=partial(self.progress, what))[layer]
+        layer, folder, source = self.suite.layer, self.root / "activations", self.generator_of(stream)
+        report = partial(self.progress, what if stream == "trained" else f"{what} ({stream} generator)")
+        return harvest(source, tokens, (layer,), folder, progress=report)[layer]
 
-    def heldout_store(self, corpus: str) -> Store:
+    def heldout_store(self, corpus: str, stream: Stream = "trained") -> Store:
         """Activations of a corpus's held-out clips."""
         from musae.activations.tokens import tokenize
 
         report = partial(self.progress, f"tokens of {corpus}")
         tokens = tokenize(self.generator, self.corpus(corpus), self.clips(corpus), progress=report)
-        return self._harvest(f"activations of {corpus}", tokens)
+        return self._harvest(f"activations of {corpus}", tokens, stream)
 
-    def heldout(self, corpus: str) -> HeldOut:
+    def heldout(self, corpus: str, stream: Stream = "trained") -> HeldOut:
         """What tasks see of a corpus; kept in memory once it is read."""
-        if corpus not in self._heldout:
-            self._heldout[corpus] = self._read_heldout(corpus)
-        return self._heldout[corpus]
+        if (corpus, stream) not in self._heldout:
+            self._heldout[corpus, stream] = self._read_heldout(corpus, stream)
+        return self._heldout[corpus, stream]
 
-    def _read_heldout(self, corpus: str) -> HeldOut:
+    def _read_heldout(self, corpus: str, stream: Stream) -> HeldOut:
         from musae.scores import spread
         from musae.scores.heldout import HeldOut
 
-        store, clips = self.heldout_store(corpus), self.clips(corpus)
+        store, training, clips = self.heldout_store(corpus, stream), self.training(stream), self.clips(corpus)
         revision = self.corpus(corpus).revision
         names, groups = np.unique([clip.group for clip in clips], return_inverse=True)
         return HeldOut(
@@ -250,20 +276,20 @@ class Workspace:
             groups=groups,
             folds=spread.random(revision, "folds").permutation(np.arange(len(names)) % FOLDS)[groups],
             plan=spread.resampling_plan(revision, len(names), self.suite.replicates),
-            mean=self.training.mean().numpy(),
-            position_means=self.training.position_means().float().numpy(),
-            generator=self.generator,
+            mean=training.mean().numpy(),
+            position_means=training.position_means().float().numpy(),
+            generator=self.generator_of(stream),
             layer=self.suite.layer,
             probe_frames=self.suite.probe_frames,
         )
 
-    def feature_set(self, method: str, seed: int | None) -> FeatureSet:
-        """An unfitted method of the suite's width and sparsity, or a baseline."""
-        entry = registry.find("methods", method)
-        cls = entry.load().METHOD
-        if cast(MethodCard, entry.card).role == "baseline":
+    def feature_set(self, method: str, seed: int | None, options: Mapping[str, Any] | None = None) -> FeatureSet:
+        """An unfitted method of the suite's width and sparsity and with the constructor's other `options`, or a baseline."""
+        cls = registry.load("methods", method).METHOD
+        if method_card(method).role == "baseline":
             return cast("FeatureSet", cls(columns=self._columns(cls.source)))
-        return cast("FeatureSet", cls(width=self.suite.width, k=self.suite.k, seed=seed or 0))
+        sizes = {"width": self.suite.width, "k": self.suite.k, "seed": seed or 0}
+        return cast("FeatureSet", cls(**sizes | dict(options or {})))
 
     def _columns(self, source: str) -> int:
         """Columns of what a feature set is given: the stream's width, or that of the codewords visible at a step."""
@@ -275,29 +301,44 @@ class Workspace:
 
     def dictionary_path(self, feature_set: FeatureSet, seed: int | None, store: Store | None = None) -> Path:
         """Where a fitted dictionary lies: its name holds all that it depends on."""
-        identity = json.dumps([feature_set.name, feature_set.config(), (store or self.training).identity], sort_keys=True)
-        digest = hashlib.sha256(identity.encode() + _source("methods", feature_set.name)).hexdigest()[:10]
+        store = store or self.training(method_card(feature_set.name).stream)
+        identity = json.dumps([feature_set.name, feature_set.config(), store.identity], sort_keys=True)
+        digest = hashlib.sha256(identity.encode() + source_of("methods", feature_set.name)).hexdigest()[:10]
         name = feature_set.name.replace("/", "~") + ("" if seed is None else f"-s{seed}")
         return self.home / "dictionaries" / f"{name}-{digest}.safetensors"
 
-    def fit(self, method: str, seed: int | None, reports: Sequence[Report] = (), store: Store | None = None) -> FeatureSet:
+    def fit(
+        self,
+        method: str,
+        seed: int | None,
+        reports: Sequence[Report] = (),
+        store: Store | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> FeatureSet:
         """A fitted and frozen dictionary, trained on `store` (default: the suite's own) unless it is on disk.
 
-        A baseline, which learns nothing, is returned as it is.
+        A baseline, which learns nothing, is returned as it is; a supervised method is given the labels of the store's clips.
+        Several processes (`musae.parallel`) fit it together, and the first one writes. `options`: see `feature_set`.
         """
+        from musae import parallel
         from musae.dictionary import Dictionary, load
+        from musae.labelled import LabelledStore
 
-        feature_set = self.feature_set(method, seed)
+        feature_set, card = self.feature_set(method, seed, options), method_card(method)
         if not isinstance(feature_set, Dictionary):
             return feature_set
-        source = store or self.training
+        source = store or self.training(card.stream)
+        if card.role == "supervised":
+            source = LabelledStore(source, {name: self.corpus(ours) for name, ours in self.corpus_names.items()})
         path = self.dictionary_path(feature_set, seed, source)
         if not path.exists():
             with one_thread():
                 feature_set.fit(source, folder=path.with_suffix(""), reports=reports)
             manifest = source.manifest
             feature_set.trained |= {"generator": f"{manifest.generator}@{manifest.generator_revision}", "layer": manifest.layer}
-            feature_set.save(path)
+            if parallel.rank() == 0:
+                feature_set.save(path)
+        parallel.wait()
         return load(path)
 
 
@@ -329,9 +370,8 @@ def encode(feature_set: FeatureSet, data: HeldOut) -> Features:
             probed = data.probe_rows[(data.probe_rows >= start * frames) & (data.probe_rows < clips.stop * frames)]
             rows = rows[probed - start * frames]
         codes.append(rows)
-    card = cast(MethodCard, registry.find("methods", feature_set.name).card)
     return Features(
-        name=card.features,
+        name=method_card(feature_set.name).features,
         code=np.concatenate(codes) if dense else scipy.sparse.vstack(codes, "csr"),
         clip_means=np.concatenate(means).astype(np.float32),
         rows=data.probe_rows if dense else None,
@@ -349,7 +389,7 @@ def suite_card(name: str) -> SuiteCard:
     suite = cast(SuiteCard, registry.find("suites", name).card)
     known: Mapping[str, tuple[str, ...]] = {
         "generators": (suite.generator,),
-        "methods": (*suite.methods, *suite.baselines),
+        "methods": suite.members,
         "tasks": suite.tasks,
         "corpora": suite.corpora,
     }
@@ -357,6 +397,11 @@ def suite_card(name: str) -> SuiteCard:
         for member in names:
             registry.find(kind, member)
     return suite
+
+
+def method_card(name: str) -> MethodCard:
+    """A method's card."""
+    return cast(MethodCard, registry.find("methods", name).card)
 
 
 def task_card(name: str) -> TaskCard:

@@ -142,6 +142,8 @@ class Provenance(_Frozen):
     """Commit of the checkout that scored; empty outside one (an installed package)."""
     dirty: bool = False
     """Whether the checkout had changes that are not in the commit (or no commit at all)."""
+    stream: Text = ""
+    """The generator whose residual stream was encoded, ``name@revision``, where it is not the cell's: that of a control."""
     device: str
     """The processor that computed, in words."""
     cores: Annotated[int, Field(ge=1)]
