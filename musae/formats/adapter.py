@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
 import pkgutil
 import re
 from collections.abc import Callable, Mapping
@@ -296,6 +297,11 @@ def imported(
 def folded(W_enc: Tensor, b_enc: Tensor, subtracted: Tensor) -> Tensor:
     """The encoder's bias once what is subtracted from a frame before the encoder is folded into it."""
     return b_enc - W_enc @ subtracted
+
+
+def place_of(path: Path) -> Path:
+    """A path from the root whose names are kept: a hub's local copy is made of links to files with other names."""
+    return Path(os.path.abspath(path))
 
 
 def shown(shape: list[int | None]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from musae.errors import UserError
-from musae.formats.adapter import Adapter, Frozen, clean, imported, stored
+from musae.formats.adapter import Adapter, Frozen, clean, imported, place_of, stored
 from musae.formats.weights import read_npz
 from musae.methods.imported import Imported
 
@@ -25,7 +25,7 @@ def claims(path: Path) -> bool:
 
 def read(path: Path) -> Imported:
     path = path / WEIGHTS if path.is_dir() else path
-    folders = path.resolve().parent.parts[-3:]
+    folders = place_of(path.parent).parts[-3:]
     if "embedding" in folders:
         raise UserError(
             f"{path}: an SAE of the embedding reads frames over sqrt(d), which no residual stream is; give one of a layer."

@@ -8,14 +8,14 @@ one.
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from safetensors import SafetensorError, safe_open
 
 from musae import dictionary as own
 from musae.dictionary import Dictionary
 from musae.errors import UserError
-from musae.formats.adapter import HERE, Adapter, Frozen, adapters, clean
+from musae.formats.adapter import HERE, Adapter, Frozen, adapters, clean, place_of
 from musae.formats.weights import read_safetensors, unknown
 from musae.methods.imported import Imported
 
@@ -25,7 +25,8 @@ HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(/[^\\]*)?$")
 DEPTH = 4
 """Folders below a given one in which checkpoints are looked for."""
 
-OWN = "musae"
+OWN, OWN_FILE = "musae", "dictionary.safetensors"
+"""musae's own format, and the name of its file in a folder."""
 
 
 def load(source: Path | str) -> Dictionary:
@@ -50,7 +51,7 @@ def read(path: Path, title: str | None = None) -> Dictionary:
     if adapter is None:
         return own.load(place)
     imported = adapter.read(place)
-    words = title or "/".join(part for part in place.resolve().parts[-2:] if part != "/")
+    words = title or "/".join(part for part in place_of(place).parts[-2:] if part != "/")
     imported.trained["title"] = clean(words, 200)
     return imported
 
@@ -68,7 +69,7 @@ def write(dictionary: Dictionary, destination: Path, target: str) -> Path:
     if destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
         raise UserError(f"{destination}: is there already, and is not overwritten; choose another destination.")
     if target == OWN:
-        return dictionary.save(destination if destination.suffix else destination / "dictionary.safetensors")
+        return dictionary.save(destination if destination.suffix else destination / OWN_FILE)
     frozen = Frozen.of(dictionary, target)
     with writing(destination / "checkpoint"):
         destination.mkdir(parents=True, exist_ok=True)
@@ -116,11 +117,11 @@ def download(name: str) -> Path:
     parts = name.strip("/").split("/")
     if any(part in ("", ".", "..") for part in parts):
         raise UserError(f"{clean(name)}: a hub id has no empty parts, no '.' and no '..'; give org/repo/folder.")
-    repository, folder = "/".join(parts[:2]), "/".join(parts[2:])
-    wanted = sorted({file for adapter in adapters().values() for file in adapter.files})
-    patterns = (
-        [folder] if Path(folder).suffix in (".safetensors", ".npz") else [f"{folder}/{file}".lstrip("/") for file in wanted]
-    )
+    repository, inside = "/".join(parts[:2]), PurePosixPath(*parts[2:])
+    is_file = inside.suffix in (".safetensors", ".npz", ".pt", ".pth")
+    folder = inside.parent if is_file else inside
+    wanted = [OWN_FILE, *sorted({file for adapter in adapters().values() for file in adapter.files})]
+    patterns = [str(inside)] * is_file + [str(folder / file) for file in wanted]
     try:
         copy = Path(hub.snapshot_download(repository, allow_patterns=patterns))
     except errors.GatedRepoError as error:
@@ -131,13 +132,14 @@ def download(name: str) -> Path:
         raise UserError(
             f"{name}: no such path here, and no such repository on the hub (or a private one); check its name."
         ) from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the hub's client lets its network library's errors through
+        reason = clean((str(error).splitlines() or [""])[0], 100)
         raise UserError(
-            f"{name}: no such path here, and the hub cannot be reached ({clean(str(error).splitlines()[0], 100)}); download "
-            f"the folder where there is a network and give its path."
+            f"{name}: no such path here, and the hub cannot be reached ({reason}); download the folder where there is a network "
+            f"and give its path."
         ) from error
-    found = copy / folder
-    if not found.exists() or (found.is_dir() and not any(adapter.claims(found) for adapter in adapters().values())):
+    found = copy / inside
+    if not found.exists() or (found.is_dir() and not any((found / file).is_file() for file in wanted)):
         raise UserError(
             f"{name}: the repository holds no checkpoint there that is read here ({_needs()}); give the folder of one, as "
             f"{repository}/folder."

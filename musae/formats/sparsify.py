@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from musae.errors import UserError
-from musae.formats.adapter import Adapter, Config, Frozen, clean, folded, imported, stored, write_json
+from musae.formats.adapter import Adapter, Config, Frozen, clean, folded, imported, place_of, stored, write_json
 from musae.formats.weights import read_safetensors
 from musae.methods.imported import Imported
 
@@ -50,7 +50,7 @@ def read(path: Path) -> Imported:
     W_enc, W_dec = weights.take("encoder.weight", "F", "d"), weights.take("W_dec", "F", "d")
     weights.close("a sparsify topk autoencoder")
     tensors = {"W_enc": W_enc, "b_enc": folded(W_enc, b_enc, b_dec), "W_dec": W_dec, "b_dec": b_dec}
-    site = clean(folder.resolve().name)
+    site = clean(place_of(folder).name)
     return imported(weights, "topk", k, tensors, library="sparsify", architecture="topk", site=site)
 
 
