@@ -114,11 +114,12 @@ def _checks(subject: Subject) -> Iterator[Check]:
     if not hasattr(target, wanted) or not hasattr(target, "CARD"):
         return
     if subject.kind == "methods":
-        from musae.testing import check_card, method_checks
+        from musae.testing import check_card, check_seed, method_checks
 
         yield Check("the card agrees with the class", lambda: check_card(target), vital=True)
-        if target.CARD.fitted:
+        if target.CARD.fitted and isinstance(target.METHOD, type):
             yield from method_checks(target.METHOD)
+            yield Check("seeds matter where the card says", lambda: check_seed(target))
     elif subject.kind == "tasks":
         from musae.testing_tasks import task_checks
 
@@ -195,7 +196,8 @@ def _attribute(what: str, kind: str | None) -> Subject:
     from musae.dictionary import Dictionary, FeatureSet
 
     name, _, attribute = what.partition(":")
-    sys.path.insert(0, "")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
     try:
         module = importlib.import_module(name)
     except Exception as error:

@@ -15,7 +15,7 @@ from musae.methods import codec_step, pca
 from musae.methods.codec_step import CodecStep
 from musae.methods.pca import Pca
 from musae.methods.random import Random
-from musae.testing import check_card, check_feature_set, check_method, method_checks, sample_frames
+from musae.testing import check_card, check_feature_set, check_method, check_seed, method_checks, sample_frames
 
 NAMES = [name for name in registry.entries("methods") if "/" not in name]
 FITTED = [name for name in NAMES if registry.find("methods", name).card.fitted]
@@ -30,6 +30,7 @@ def test_method_conforms(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_card_and_class_agree(name: str) -> None:
     check_card(registry.load("methods", name))
+    check_seed(registry.load("methods", name))
 
 
 @pytest.mark.parametrize(
@@ -43,8 +44,9 @@ def test_card_and_class_agree(name: str) -> None:
     ],
 )
 def test_a_card_that_does_not_agree_is_noticed(module: ModuleType, says: str) -> None:
+    check = check_seed if says == "seeded" else check_card
     with pytest.raises(AssertionError, match=says):
-        check_card(module)
+        check(module)
 
 
 def test_an_instance_is_tried_with_its_own_hyper_parameters() -> None:
