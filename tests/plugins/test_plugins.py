@@ -1,6 +1,6 @@
 """Plug-ins as they are used: `example/` is installed by pip, and found by commands that run in processes of their own.
 
-Half a minute: pip builds and installs, PyTorch is imported by each command that needs it, and a suite is trained and scored.
+Most of a minute: pip builds and installs, every command that needs PyTorch imports it, and a suite is trained and scored.
 """
 
 import os
@@ -19,7 +19,7 @@ PIP = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "
 
 def install(source, target):
     """Build and install a package as a user would, without network, into a folder."""
-    copy = target.parent / f"{target.name}-source"  # setuptools builds in the source's own folder
+    copy = target.parent / f"{source.name}-source"  # setuptools builds in the source's own folder
     shutil.copytree(source, copy)
     done = subprocess.run([sys.executable, *PIP, "--target", target, copy], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -94,10 +94,19 @@ def test_a_plugin_trains_scores_and_stands_on_the_board(musae, home):
     printed = musae("leaderboard", str(results), "--format", "csv")
     assert printed.returncode == 0, printed.stderr
     assert "drawn" in printed.stdout
-    scored = musae("score", file, "--suite", "plugged")
-    assert scored.returncode == 0, scored.stderr
     validated = musae("validate", file)
     assert validated.returncode == 0, validated.stdout + validated.stderr
+
+
+def test_a_package_that_new_writes_is_a_plugin_once_it_is_installed(musae, home):
+    written = musae("new", "method", "fresh", "--package", "musae-fresh")
+    assert written.returncode == 0, written.stderr
+    install(home / "musae-fresh", home / "site")
+    validated = musae("validate", "musae-fresh/fresh")
+    assert validated.returncode == 0, validated.stdout + validated.stderr
+    tested = musae("-q", "-p", "no:cacheprovider", str(home / "musae-fresh" / "tests"), python=("-m", "pytest"))
+    assert tested.returncode == 0, tested.stdout
+    assert "2 passed" in tested.stdout
 
 
 def test_heldout_pieces_of_a_plugin_are_not_trained_on(musae):
