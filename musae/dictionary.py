@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from musae import registry
+from musae.activations.shuffle import sequences_per_clip
 from musae.errors import UserError
 from musae.files import atomic_path
 from musae.kernels.portable import select
@@ -156,6 +157,23 @@ class FrameSource(Protocol):
 
 
 @runtime_checkable
+class SequenceSource(FrameSource, Protocol):
+    """A `FrameSource` that knows which frames follow each other: what methods learn from that look at more than one frame."""
+
+    @property
+    def frames_per_clip(self) -> int:
+        """Frames T of each clip."""
+
+    def sequences(self, batch_size: int, length: int, *, seed: int, epochs: int = 1, start_step: int = 0) -> Iterator[Tensor]:
+        """Shuffled batches of sequences, float32 ``[b, length, d]``: frames that follow each other in one clip.
+
+        A clip is cut into ``T // length`` sequences from its start on, and what is left over is not used; every sequence comes
+        once an epoch. Otherwise as `batches`, with `batch_size` counted in sequences. Raises UserError for a length that no clip
+        has.
+        """
+
+
+@runtime_checkable
 class LabelledSource(FrameSource, Protocol):
     """A `FrameSource` that knows what sounds in its frames: what methods of role ``supervised`` learn from."""
 
@@ -169,25 +187,39 @@ class LabelledSource(FrameSource, Protocol):
 class TensorFrames:
     """A `FrameSource` over one tensor in memory."""
 
-    def __init__(self, x: Tensor, identity: str = "memory") -> None:
-        """`x`: finite or not, any float dtype, ``[n, d]`` with n > 0; `identity`: what to call it in metadata."""
+    def __init__(self, x: Tensor, identity: str = "memory", frames_per_clip: int | None = None) -> None:
+        """`x`: finite or not, any float dtype, ``[n, d]`` with n > 0; `identity`: what to call it in metadata.
+
+        `frames_per_clip`: where the rows are clips of so many frames, one after the other: it is then a `SequenceSource`, too.
+        """
         if x.ndim != 2 or x.shape[0] == 0 or x.shape[1] == 0:
             raise UserError(f"TensorFrames wants frames of shape [n, d] with n > 0 and d > 0, not {list(x.shape)}; reshape x.")
         self._x = x.detach().float()
         self.d = x.shape[1]
         self.frames = x.shape[0]
         self.identity = identity
+        if frames_per_clip is not None and (frames_per_clip < 1 or self.frames % frames_per_clip):
+            raise UserError(
+                f"TensorFrames: {self.frames} frames are no whole number of clips of {frames_per_clip}; give another."
+            )
+        self._frames_per_clip = frames_per_clip
+
+    @property
+    def frames_per_clip(self) -> int:
+        if self._frames_per_clip is None:
+            raise UserError(f"frames {self.identity!r} do not say how they follow each other; give TensorFrames frames_per_clip.")
+        return self._frames_per_clip
 
     def mean(self) -> Tensor:
         return self._x.mean(0, dtype=torch.float64).float()
 
     def batches(self, batch_size: int, *, seed: int, epochs: int = 1, start_step: int = 0) -> Iterator[Tensor]:
-        per_epoch = -(-self.frames // batch_size)
-        for epoch in range(start_step // per_epoch, epochs):
-            order = torch.randperm(self.frames, generator=generator(f"epoch {epoch}", seed))
-            first = max(0, start_step - epoch * per_epoch)
-            for start in range(first * batch_size, self.frames, batch_size):
-                yield self._x[order[start : start + batch_size]]
+        return _shuffled(self._x, batch_size, seed, epochs, start_step)
+
+    def sequences(self, batch_size: int, length: int, *, seed: int, epochs: int = 1, start_step: int = 0) -> Iterator[Tensor]:
+        count = sequences_per_clip(self.frames_per_clip, length)
+        x = self._x.view(-1, self.frames_per_clip, self.d)[:, : count * length]
+        return _shuffled(x.reshape(-1, length, self.d), batch_size, seed, epochs, start_step)
 
     def sample(self, n: int, seed: int) -> Tensor:
         return self._x[torch.randperm(self.frames, generator=generator("sample", seed))[:n]]
@@ -195,6 +227,16 @@ class TensorFrames:
     def locate_nonfinite(self) -> str:
         bad = (~self._x.isfinite()).any(1).nonzero()
         return f"row {int(bad[0])} of {self.identity}" if len(bad) else ""
+
+
+def _shuffled(x: Tensor, batch_size: int, seed: int, epochs: int, start_step: int) -> Iterator[Tensor]:
+    """The rows of a tensor in batches, in another order each epoch; see `FrameSource.batches`."""
+    per_epoch = -(-len(x) // batch_size)
+    for epoch in range(start_step // per_epoch, epochs):
+        order = torch.randperm(len(x), generator=generator(f"epoch {epoch}", seed))
+        first = max(0, start_step - epoch * per_epoch)
+        for start in range(first * batch_size, len(x), batch_size):
+            yield x[order[start : start + batch_size]]
 
 
 class LabelledTensorFrames(TensorFrames):

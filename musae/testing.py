@@ -30,6 +30,8 @@ from musae.dictionary import Dictionary, FeatureSet, SparseCode, TensorFrames, l
 from musae.errors import UserError
 
 COLUMNS = 24
+CLIP = 8
+"""Frames of a clip, for methods that look at several, and for dictionaries of context ``causal``."""
 SMALL = {"width": 48, "k": 4, "seed": 3}
 """Hyper-parameters with which a class of dictionaries is tried."""
 
@@ -100,7 +102,7 @@ def check_seed(module: ModuleType) -> None:
     card, method = module.CARD, module.METHOD
     if issubclass(method, Dictionary) and card.fitted:
         x = sample_frames()
-        atoms = [method(**SMALL | {"seed": seed}).fit(TensorFrames(x)).atoms for seed in (1, 2)]
+        atoms = [method(**SMALL | {"seed": seed}).fit(source_of(x)).atoms for seed in (1, 2)]
         differ = atoms[0].shape != atoms[1].shape or not torch.allclose(*atoms, atol=1e-4)
         assert differ == card.seeded, f"{card.name}: another seed must change what is learnt exactly where the card says seeded"
 
@@ -111,6 +113,11 @@ def sample_frames(n: int = 600, columns: int = COLUMNS) -> Tensor:
     atoms = torch.randn(2 * columns, columns, generator=generator)
     code = torch.rand(n, 2 * columns, generator=generator) * (torch.rand(n, 2 * columns, generator=generator) < 0.1)
     return code @ atoms + torch.linspace(-3, 5, columns) + 0.05 * torch.randn(n, columns, generator=generator)
+
+
+def source_of(x: Tensor) -> TensorFrames:
+    """Frames ``[n, d]`` as training frames: clips of `CLIP`, named ``sample``."""
+    return TensorFrames(x, identity="sample", frames_per_clip=CLIP)
 
 
 def frames_of(dictionary: Dictionary, n: int = 256) -> Tensor:
@@ -150,13 +157,13 @@ def check_sizes(make: Callable[..., Dictionary]) -> None:
     width = make().width
     for k in (0, width + 1):
         dictionary = make(k=k)
-        _must_raise(partial(dictionary.fit, TensorFrames(sample_frames())), f"{dictionary.name}: fit must refuse k = {k}")
+        _must_raise(partial(dictionary.fit, source_of(sample_frames())), f"{dictionary.name}: fit must refuse k = {k}")
 
 
 def check_fit(dictionary: Dictionary, x: Tensor) -> Dictionary:
     """`fit` returns self, frozen: float32 tensors without gradients, says what it was fitted on, and leaves the frames alone."""
     name, before = dictionary.name, x.clone()
-    fitted = dictionary.fit(TensorFrames(x, identity="sample"))
+    fitted = dictionary.fit(source_of(x))
     assert fitted is dictionary, f"{name}: fit must return self"
     assert torch.equal(x, before), f"{name}: fit must not change the frames"
     check_frozen(dictionary, x.shape[1])
@@ -184,7 +191,7 @@ def check_frozen(dictionary: Dictionary, columns: int) -> None:
 
 def check_code(dictionary: Dictionary, x: Tensor) -> None:
     """A code has a row a frame, at most k latents a row (budget ``frame``), ascending indices in range, and no stored zero."""
-    name, code = dictionary.name, dictionary.encode(x)
+    name, code = dictionary.name, dictionary.encode(shaped(dictionary, x))
     assert isinstance(code, SparseCode), f"{name}: encode must return a SparseCode"
     assert code.rows == len(x), f"{name}: {len(x)} frames gave a code of {code.rows} rows"
     assert code.width == len(dictionary.atoms), f"{name}: the code's width {code.width} is not the number of atoms"
@@ -198,22 +205,29 @@ def check_code(dictionary: Dictionary, x: Tensor) -> None:
     flat = rows * code.width + code.indices
     assert bool(((code.indices >= 0) & (code.indices < code.width)).all()), f"{name}: an index is out of range"
     assert bool((flat.diff() > 0).all()), f"{name}: indices must ascend within a row"
-    assert dictionary.encode(x[:0]).rows == 0, f"{name}: no frames must give an empty code"
+    assert dictionary.encode(shaped(dictionary, x[:0])).rows == 0, f"{name}: no frames must give an empty code"
 
 
 def check_rows_independent(dictionary: Dictionary, x: Tensor) -> None:
-    """A frame's code does not depend on its neighbours, up to rounding (context ``frame``)."""
-    if dictionary.context != "frame":
-        return
+    """A frame's code does not depend on its neighbours (context ``frame``), or on later frames and other clips (``causal``).
+
+    Up to rounding.
+    """
     together = _dense(dictionary, x[:32])
-    alone = torch.cat([_dense(dictionary, row) for row in x[:32].unsqueeze(1)])
-    message = f"{dictionary.name}: a frame's code changes with its neighbours"
+    if dictionary.context == "frame":
+        alone = torch.cat([_dense(dictionary, row) for row in x[:32].unsqueeze(1)])
+        message = f"{dictionary.name}: a frame's code changes with its neighbours"
+    else:
+        clips, early = x[:32].unflatten(0, (-1, CLIP)), CLIP // 2
+        alone = torch.cat([dictionary.encode(clip[None, :early]).dense() for clip in clips])
+        together = together.unflatten(0, (-1, CLIP))[:, :early].flatten(0, 1)
+        message = f"{dictionary.name}: a frame's code changes with later frames, or with other clips"
     assert torch.allclose(together, alone, rtol=1e-4, atol=1e-4 * float(together.abs().max())), message
 
 
 def check_decode_linear(dictionary: Dictionary, x: Tensor) -> None:
     """`decode` is ``code @ atoms + bias``."""
-    code = dictionary.encode(x)
+    code = dictionary.encode(shaped(dictionary, x))
     expected = code.dense().double() @ dictionary.atoms.double() + dictionary.bias.double()
     decoded = dictionary.decode(code)
     message = f"{dictionary.name}: decode must be code @ atoms + bias"
@@ -223,7 +237,7 @@ def check_decode_linear(dictionary: Dictionary, x: Tensor) -> None:
 
 def check_explains(dictionary: Dictionary, x: Tensor) -> None:
     """On the frames that it was fitted on, the reconstruction beats their mean (FVU below 1)."""
-    left = dictionary.decode(dictionary.encode(x)) - x
+    left = dictionary.decode(dictionary.encode(shaped(dictionary, x))) - x
     fvu = float(left.square().sum() / (x - x.mean(0)).square().sum())
     assert fvu < 1, f"{dictionary.name}: FVU {fvu:.3f} on its own training frames; the mean alone gives 1"
 
@@ -240,7 +254,7 @@ def check_bad_input(features: FeatureSet) -> None:
 
 def check_deterministic(make: Callable[..., Dictionary], x: Tensor) -> None:
     """The same seed gives the same dictionary, bit for bit."""
-    first, second = (make().fit(TensorFrames(x)) for _ in range(2))
+    first, second = (make().fit(source_of(x)) for _ in range(2))
     assert first.content_hash == second.content_hash, f"{first.name}: two fits with one seed differ"
 
 
@@ -268,20 +282,28 @@ def check_feature_set(features: FeatureSet) -> None:
     generator = torch.Generator().manual_seed(20)
     lead = (64,) if features.context == "frame" else (4, 40)
     x = torch.randn(*lead, features.inputs, generator=generator)
-    y = _dense(features, x)
+    y = _rows(features.encode(x))
     assert y.shape == (x[..., 0].numel(), features.width), f"{name}: {list(x.shape)} gave {list(y.shape)}, width {features.width}"
     assert bool(y.isfinite().all()), f"{name}: features must be finite"
     changed = x.clone()
     changed[..., -5:, :] += 1
-    same = (y == _dense(features, changed)).view(*lead, -1)[..., :-5, :]
+    same = (y == _rows(features.encode(changed))).view(*lead, -1)[..., :-5, :]
     assert bool(same.all()), f"{name}: a row's features depend on later rows, or on other clips"
     twin = type(features)(**features.config())
     assert twin.content_hash == features.content_hash, f"{name}: two equal feature sets have different hashes"
     check_bad_input(features)
 
 
+def shaped(features: FeatureSet, x: Tensor) -> Tensor:
+    """Frames ``[n, d]`` as `FeatureSet.encode` wants them: of context ``causal``, as clips of `CLIP`."""
+    return x if features.context == "frame" else x.reshape(len(x) // CLIP, CLIP, x.shape[1])
+
+
 def _dense(features: FeatureSet, x: Tensor) -> Tensor:
-    code = features.encode(x)
+    return _rows(features.encode(shaped(features, x)))
+
+
+def _rows(code: SparseCode | Tensor) -> Tensor:
     return code.dense() if isinstance(code, SparseCode) else code
 
 

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,7 +32,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from musae import parallel
-from musae.dictionary import Dictionary, FrameSource, Report
+from musae.activations.shuffle import sequences_per_clip
+from musae.dictionary import Dictionary, FrameSource, Report, SequenceSource
 from musae.errors import UserError
 from musae.files import atomic_path
 from musae.kernels import factored
@@ -62,6 +63,9 @@ class GradientMethod(Dictionary):
     """Names of the parameters whose rows are kept at norm 1."""
     fixed: ClassVar[tuple[str, ...]] = ()
     """Names of the parameters that are not learnt."""
+    sequence: ClassVar[int] = 1
+    """Frames in each row of a batch. Above 1 they follow each other in one clip, and batches are ``[b, sequence, d]``, with
+    b * sequence frames in all."""
 
     def __init__(self, width: int = 2048, k: int = 32, seed: int = 0, **recipe: Any) -> None:
         """`width`, `k`: as in `Dictionary`; `seed`: of the initial weights and of the order of frames; `recipe`: see `Recipe`."""
@@ -86,7 +90,8 @@ class GradientMethod(Dictionary):
 
     @abstractmethod
     def loss(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Scalar loss of frames ``[b, d]``, a mean over them, and figures to report (scalars; averaged between reports).
+        """Scalar loss of frames ``[b, d]`` (or of sequences), a mean over them, and figures to report: scalars, averaged between
+        reports.
 
         Called once for each part of a batch; it may update `buffers`, by what all processes found (`musae.parallel`).
         """
@@ -110,14 +115,37 @@ class GradientMethod(Dictionary):
 def train(method: GradientMethod, frames: FrameSource, *, folder: Path | None = None, reports: Sequence[Report] = ()) -> None:
     """Run the whole training of `method`, or what is left of it. `Trainer` says what is kept and raised."""
     trainer = Trainer(method, frames, folder=folder, reports=reports)
-    recipe = method.recipe
     with deferred_interrupt() as interrupted:
-        for x in frames.batches(recipe.batch_size, seed=method.seed, epochs=recipe.epochs, start_step=trainer.done):
+        for x in batches(method, frames, trainer.done):
             trainer.advance(x)
             if parallel.any_of(interrupted.is_set()):
                 trainer.save()
                 raise KeyboardInterrupt
     trainer.finish()
+
+
+def batches(method: GradientMethod, frames: FrameSource, start_step: int = 0) -> Iterator[Tensor]:
+    """The batches of a training: frames ``[b, d]``, or sequences of them where the method reads these."""
+    recipe, order = method.recipe, {"seed": method.seed, "epochs": method.recipe.epochs, "start_step": start_step}
+    if method.sequence == 1:
+        return frames.batches(recipe.batch_size, **order)
+    return cast(SequenceSource, frames).sequences(recipe.batch_size // method.sequence, method.sequence, **order)
+
+
+def rows(method: GradientMethod, frames: FrameSource) -> int:
+    """Rows of an epoch: frames, or sequences. Raises UserError where the method reads sequences and the source has none."""
+    length = method.sequence
+    if length == 1:
+        return frames.frames
+    if not hasattr(frames, "sequences"):
+        raise UserError(
+            f"{method.name} learns from sequences of {length} frames of one clip, and {frames.identity!r} has single frames; "
+            f"train it from an activation store."
+        )
+    if method.recipe.batch_size < length:
+        raise UserError(f"{method.name}: batch_size = {method.recipe.batch_size} holds no sequence of {length}; raise it.")
+    source = cast(SequenceSource, frames)
+    return source.frames // source.frames_per_clip * sequences_per_clip(source.frames_per_clip, length)
 
 
 class Trainer:
@@ -134,7 +162,8 @@ class Trainer:
         self, method: GradientMethod, frames: FrameSource, *, folder: Path | None = None, reports: Sequence[Report] = ()
     ) -> None:
         self.method, self.frames = method, frames
-        self.steps = method.recipe.epochs * math.ceil(frames.frames / method.recipe.batch_size)
+        self.rows = rows(method, frames)
+        self.steps = method.recipe.epochs * math.ceil(self.rows / (method.recipe.batch_size // method.sequence))
         self.device = parallel.device()
         method.start(frames)
         for group in (method.parameters, method.buffers):
@@ -153,7 +182,7 @@ class Trainer:
         self.window = Window()
 
     def advance(self, x: Tensor) -> None:
-        """One step on the next batch ``[b, d]``; now and then, report figures and save."""
+        """One step on the next batch ``[b, d]`` (or of sequences: see `batches`); now and then, report figures and save."""
         begun = time.perf_counter()
         method, number = self.method, self.done
         method.progress = number / self.steps
@@ -165,7 +194,7 @@ class Trainer:
         self.done += 1
         if method.recipe.resamples(self.done, self.steps):
             method.resample(x.to(self.device), self.moments)
-        self.window.add(len(x), figures)
+        self.window.add(len(x) * method.sequence, figures)
         self.seconds += time.perf_counter() - begun
         if self._passes(REPORTS):
             progress = {"step": self.done, "steps": self.steps, "seconds": self.seconds, "learning_rate": rate}
@@ -189,7 +218,10 @@ class Trainer:
         """Take the averaged weights where the recipe asks for them, and note what was seen; the method can then be frozen."""
         for name, average in self.averages.items():
             self.method.parameters[name] = functional.normalize(average, dim=1) if name in self.method.unit_norm else average
-        self.method.trained = {"frames": self.method.recipe.epochs * self.frames.frames, "store": self.frames.identity}
+        self.method.trained = {
+            "frames": self.method.recipe.epochs * self.rows * self.method.sequence,
+            "store": self.frames.identity,
+        }
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -152,3 +152,28 @@ def test_hash_depends_on_method_hyper_parameters_and_tensors() -> None:
     assert len(hashes | {one.content_hash}) == 4
     assert Residual(8).content_hash != Residual(9).content_hash
     assert len(one.content_hash) == 12
+
+
+def test_sequences_are_adjacent_frames_of_one_clip_once_an_epoch() -> None:
+    """Five clips of seven frames in sequences of three: the last frame of each clip is left over."""
+    x = torch.arange(35.0).unsqueeze(1)
+    frames = TensorFrames(x, frames_per_clip=7)
+    batches = list(frames.sequences(4, 3, seed=1, epochs=2))
+    assert [len(batch) for batch in batches] == [4, 4, 2] * 2
+    for epoch in (batches[:3], batches[3:]):
+        seen = torch.cat(epoch).squeeze(2)
+        assert bool((seen.diff(dim=1) == 1).all())
+        assert sorted(seen[:, 0].tolist()) == [7 * clip + start for clip in range(5) for start in (0, 3)]
+    assert not torch.equal(torch.cat(batches[:3]), torch.cat(batches[3:]))
+    for start in range(6):
+        again = list(frames.sequences(4, 3, seed=1, epochs=2, start_step=start))
+        assert all(torch.equal(a, b) for a, b in zip(again, batches[start:], strict=True))
+
+
+def test_frames_that_do_not_fill_their_clips_are_refused() -> None:
+    with pytest.raises(UserError, match="clips of 4"):
+        TensorFrames(torch.zeros(10, 3), frames_per_clip=4)
+    with pytest.raises(UserError, match="hold no sequence of 6"):
+        TensorFrames(torch.zeros(10, 3), frames_per_clip=5).sequences(1, 6, seed=0)
+    with pytest.raises(UserError, match="how they follow"):
+        TensorFrames(torch.zeros(10, 3), "mine").sequences(1, 2, seed=0)

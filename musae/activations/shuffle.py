@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from musae.errors import UserError
+
 Pool = NDArray[np.integer]
 """Numbers of clips."""
 
@@ -21,6 +23,13 @@ Pool = NDArray[np.integer]
 def pools(clips: Pool, frames_per_clip: int, buffer_frames: int) -> list[Pool]:
     """Clips in order, cut into pools of nearly equal size: at most `buffer_frames` frames, and at least one clip."""
     return np.array_split(clips, -(-len(clips) // max(1, buffer_frames // frames_per_clip)))
+
+
+def sequences_per_clip(frames_per_clip: int, length: int) -> int:
+    """Into how many sequences of some length a clip is cut. Raises UserError where there is none."""
+    if not 0 < length <= frames_per_clip:
+        raise UserError(f"clips of {frames_per_clip} frames hold no sequence of {length}; harvest longer clips.")
+    return frames_per_clip // length
 
 
 def batches(

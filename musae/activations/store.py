@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from musae.activations import shuffle
+from musae.activations.shuffle import sequences_per_clip
 from musae.activations.tokens import Tokens
 from musae.errors import UserError
 from musae.files import atomic_path, sha256
@@ -184,6 +185,11 @@ class Store:
         """(clips, T, d)."""
         return self.manifest.clips, self.manifest.frames_per_clip, self.manifest.d
 
+    @property
+    def frames_per_clip(self) -> int:
+        """Frames T of each clip."""
+        return self.manifest.frames_per_clip
+
     @cached_property
     def tokens(self) -> Tokens:
         """The clips' codes and origin, in the order of the rows."""
@@ -239,10 +245,19 @@ class Store:
         The order depends on `seed`, the epoch and `buffer_frames` alone. `start_step` skips that many batches (as counted over
         all epochs) and reads none of the pools that lie before: a resumed training sees what it would have seen.
         """
-        per_epoch = -(-self.frames // batch_size)
+        for batch in self.sequences(batch_size, 1, seed=seed, epochs=epochs, start_step=start_step):
+            yield batch.squeeze(1)
+
+    def sequences(self, batch_size: int, length: int, *, seed: int, epochs: int = 1, start_step: int = 0) -> Iterator[Tensor]:
+        """Shuffled sequences, float32 ``[batch_size, length, d]``; see `musae.dictionary.SequenceSource`.
+
+        Order and memory are those of `batches`, with one more pool in memory where `length` does not divide T.
+        """
+        per_clip = sequences_per_clip(self.frames_per_clip, length)
+        per_epoch = -(-self.manifest.clips * per_clip // batch_size)
         for epoch in range(start_step // per_epoch, epochs):
             skip = max(0, start_step - epoch * per_epoch) * batch_size
-            yield from self._epoch(batch_size, seed, epoch, skip)
+            yield from self._epoch(batch_size, length, per_clip, seed, epoch, skip)
 
     def sample(self, n: int, seed: int) -> Tensor:
         """`n` different frames (all of them where the store has fewer), float32 ``[n, d]``.
@@ -262,8 +277,8 @@ class Store:
                 return f"{shard_path(self.folder, shard)}, clip {self.tokens.clips[members[slot]]} (row {slot}), frame {frame}"
         return ""
 
-    def _epoch(self, batch_size: int, seed: int, epoch: int, skip: int) -> Iterator[Tensor]:
-        """One epoch's batches, without its first `skip` frames."""
+    def _epoch(self, batch_size: int, length: int, per_clip: int, seed: int, epoch: int, skip: int) -> Iterator[Tensor]:
+        """One epoch's batches, without its first `skip` sequences, of which each clip has `per_clip`."""
         clips, frames, d = self.shape
         shards = len(self.manifest.shards)
         order = np.random.default_rng([seed, epoch]).permutation(shards)
@@ -272,9 +287,9 @@ class Store:
         buffer = torch.empty(len(pools[0]), frames, d, dtype=ITEM[self.manifest.dtype][0])
 
         def read(number: int, pool: shuffle.Pool) -> list[Tensor]:
-            return [self._read(pool, out=buffer[: len(pool)]).view(-1, d)]
+            return [self._read(pool, out=buffer[: len(pool)])[:, : per_clip * length].reshape(-1, length, d)]
 
-        for [batch] in shuffle.batches(pools, frames, read, batch_size, seed=seed, epoch=epoch, skip=skip):
+        for [batch] in shuffle.batches(pools, per_clip, read, batch_size, seed=seed, epoch=epoch, skip=skip):
             yield batch
 
     def _read(self, clips: NDArray[np.integer], out: Tensor | None = None, verify: bool = True) -> Tensor:

@@ -1,8 +1,8 @@
 """BatchTopK sparse autoencoder (Bussmann, Leask and Nanda 2024, "BatchTopK Sparse Autoencoders", arXiv 2412.06410).
 
 ``h = BatchTopK(ReLU(W_enc z + b_enc))`` keeps the n * k largest values of a batch of n frames, so that a frame takes as many
-latents as it needs; ``z_hat = W_dec^T h + b_dec``. The loss is the mean squared error, with the auxiliary loss of dead latents that
-`topk` has (Gao et al. 2024, section A.2). `musae.batch_budget` says how the selection is shared and how it becomes a threshold.
+latents as it needs; ``z_hat = W_dec^T h + b_dec``. The loss is the mean squared error, with the auxiliary loss of dead latents of
+`topk` (Gao et al. 2024, section A.2). `musae.batch_budget` says how the selection is shared and how it becomes a threshold.
 """
 
 from __future__ import annotations

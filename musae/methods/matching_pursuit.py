@@ -1,5 +1,5 @@
-"""Matching-pursuit sparse autoencoder, MP-SAE (Costa et al. 2025, "From Flat to Hierarchical: Extracting Sparse Representations with
-Matching Pursuit", arXiv 2506.03093).
+"""Matching-pursuit sparse autoencoder, MP-SAE (Costa et al. 2025, "From Flat to Hierarchical: Extracting Sparse Representations
+with Matching Pursuit", arXiv 2506.03093).
 
 The encoder is k greedy steps over the atoms themselves, which have norm 1 (matching pursuit, Mallat and Zhang 1993): with
 ``r_0 = z - b_dec``,
@@ -8,8 +8,8 @@ The encoder is k greedy steps over the atoms themselves, which have norm 1 (matc
 
 until k steps are done or no atom correlates positively. Values are never negative, as in the paper; an atom that is chosen again
 adds to its value, so a frame has at most k latents. The loss is the mean square of ``r_k``. Its gradient runs through the whole
-sequence of residuals, the choice of atoms held fixed. Each step removes what the residual can lose by one atom, so the method fits
-whatever structure there is, noise of superposition included: a good reconstruction says less about its atoms than elsewhere.
+sequence of residuals, the choice of atoms held fixed. Each step removes as much as one atom can, whatever it is made of, noise of
+superposition included: a good reconstruction says less about the atoms than it does elsewhere.
 
 Correlations are updated by the atoms' Gram matrix instead of being computed anew in each step.
 """
@@ -40,7 +40,7 @@ ROWS = 256
 """Frames at a time: their correlations stay in a core's cache, and memory is bounded."""
 
 GRAM = 2**28
-"""Largest Gram matrix that is kept, in elements (1 GiB: 16,384 latents); of wider dictionaries its rows are computed when needed."""
+"""Largest Gram matrix that is kept, in elements (1 GiB: 16,384 latents); of a wider one, rows are computed when needed."""
 
 BLOCK = 64
 """Latents among which a maximum is looked for by its value, before its place is: several times faster than `Tensor.max`."""
@@ -102,7 +102,7 @@ def choose(x: Tensor, atoms: Tensor, k: int) -> Tensor:
         first = torch.arange(len(rows), device=x.device) * (len(padded) // BLOCK)
         update = torch.empty_like(correlation)
         for step in range(k):
-            block = blocks.amax(1).view(len(rows), -1).argmax(1)
+            block = blocks.amax(1).view(len(rows), len(padded) // BLOCK).argmax(1)
             best, place = blocks[first + block].max(1)
             atom = block * BLOCK + place
             positive = best > 0
@@ -139,8 +139,11 @@ class _Pursue(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Back through ``r' = r - v a``, ``v = a . r``: with g' the gradient by r' and u = a . g', that by r is ``g' - u a``, that by
-        a is ``-(v g' + u r)``. Residuals are rebuilt from the last one, step by step."""
+        """Back through ``r' = r - v a``, ``v = a . r``.
+
+        With g' the gradient by r' and ``u = a . g'``, that by r is ``g' - u a``, and that by a is ``-(v g' + u r)``. Residuals
+        are rebuilt from the last one, step by step.
+        """
         left, values, atoms, chosen = ctx.saved_tensors
         by_x, by_atoms, residual = upstream[0].clone(), torch.zeros_like(atoms), left.clone()
         parts = (t.split(ROWS) for t in (by_x, residual, values, chosen))

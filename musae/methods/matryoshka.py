@@ -4,26 +4,22 @@ arXiv 2503.17547).
 The latents are cut into groups, and every prefix of groups has to reconstruct the frame without the later ones:
 ``z_hat_m = sum of W_dec_f h_f over f < F_m, + b_dec`` for the nested sizes ``F_1 < ... < F_M = F``. The loss is the mean of the
 squared errors of all prefixes (the paper's sum, divided by their number, so that the auxiliary loss keeps its weight beside it).
-So general features gather in the first latents, and need not be split up or absorbed by more specific ones. The code is BatchTopK's
-over all latents (`musae.batch_budget`), and so is the frozen threshold.
-
-Each group is decoded once; the prefixes' reconstructions are running sums.
+So general features gather in the first latents, and need not be split up or absorbed by more specific ones. The code is that of
+BatchTopK over all latents, and so is the frozen threshold (`musae.batch_budget`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
 from musae.autoencoder import fired
 from musae.batch_budget import BatchBudget
 from musae.card import MethodCard
 from musae.errors import UserError
-from musae.kernels.sparse_decode import sparse_decode
 from musae.recipe import Recipe
 
 CARD = MethodCard(
@@ -56,7 +52,7 @@ class Matryoshka(BatchBudget):
         super().__init__(width, k, seed, **recipe)
         self.prefixes = prefixes
         shares = tuple(prefixes)
-        if not shares or shares[-1] != 1 or shares[0] <= 0 or any(a >= b for a, b in zip(shares, shares[1:], strict=False)):
+        if not shares or shares[-1] != 1 or shares[0] <= 0 or any(a >= b for a, b in pairwise(shares)):
             raise UserError(f"{self.name}: prefixes = {prefixes!r} must rise from above 0 to 1, as (0.25, 0.5, 1) does.")
 
     def config(self) -> dict[str, Any]:
@@ -67,32 +63,12 @@ class Matryoshka(BatchBudget):
         return sorted({-int(-self.width * share // 1) for share in self.prefixes})
 
     def objective(self, z: Tensor) -> tuple[Tensor, Mapping[str, Tensor], Tensor, Tensor]:
-        p = self.parameters
         values, indices, smallest = self.select(z)
-        target, bias = z.float(), p["b_dec"]
-        z_hat, losses = torch.zeros_like(target), []
-        for part, latents in by_group(values, indices, self.sizes()):
-            z_hat = z_hat + sparse_decode(part, latents, p["W_dec"], bias)
-            losses.append(functional.mse_loss(z_hat, target))
-            bias = torch.zeros_like(bias)
+        z_hat, errors = self.nested(z, values, indices, self.sizes())
         active = fired(values, indices, self.width)
-        first = losses[0].detach() / target.var(0, correction=0).mean()
+        first = errors[0].detach() / z.float().var(0, correction=0).mean()
         figures = {"l0": active.sum() / len(z), "threshold": smallest, "fvu_first": first}
-        return torch.stack(losses).mean(), figures, z_hat, active
-
-
-def by_group(values: Tensor, indices: Tensor, ends: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The code ``[n, s]`` cut at latents `ends`: values and indices ``[n, s_g]`` of each group, as few slots as it needs."""
-    group = torch.bucketize(indices, torch.tensor(ends, device=indices.device), right=True)
-    group = group.masked_fill(values.detach() <= 0, len(ends))
-    for number in range(len(ends)):
-        frame, slot = (group == number).nonzero(as_tuple=True)
-        counts = torch.bincount(frame, minlength=len(values))
-        place = torch.arange(len(frame), device=frame.device) - (counts.cumsum(0) - counts)[frame]
-        slots = indices.new_zeros(len(values), max(1, int(counts.max())))
-        taken = torch.zeros_like(slots, dtype=torch.bool)
-        slots[frame, place], taken[frame, place] = slot, True
-        yield values.gather(1, slots) * taken, indices.gather(1, slots).masked_fill(~taken, 0)
+        return errors.mean(), figures, z_hat, active
 
 
 METHOD = Matryoshka

@@ -59,6 +59,29 @@ def test_order_depends_on_the_seed(store):
     assert first == same != other
 
 
+@pytest.mark.parametrize("buffer", [T, 5 * T + 3, 10_000])
+@pytest.mark.parametrize(("length", "batch"), [(2, 7), (5, 16), (T, 3)])
+def test_sequences_are_adjacent_frames_of_one_clip(store, buffer, length, batch):
+    store, count = with_buffer(store, buffer), 23 * (T // length)
+    whole = list(store.sequences(batch, length, seed=3, epochs=2))
+    per_epoch = -(-count // batch)
+    assert len(whole) == 2 * per_epoch
+    for epoch in (whole[:per_epoch], whole[per_epoch:]):
+        seen = torch.cat(epoch)
+        assert seen.shape[:2] == (count, length)
+        assert bool((seen[:, 1:, 1] - seen[:, :-1, 1] == 1).all())
+        assert bool((seen[..., 0] == seen[:, :1, 0]).all())
+        assert sorted(ids(seen[:, 0])) == [clip * T + i * length for clip in range(23) for i in range(T // length)]
+    for start in range(len(whole)):
+        again = store.sequences(batch, length, seed=3, epochs=2, start_step=start)
+        assert all(torch.equal(a, b) for a, b in zip(again, whole[start:], strict=True))
+
+
+def test_a_length_that_no_clip_has_is_refused(store):
+    with pytest.raises(UserError, match="clips of 12 frames hold no sequence of 13"):
+        next(store.sequences(4, 13, seed=0))
+
+
 def test_seeking_reads_only_what_it_needs(store, monkeypatch):
     store, touched = with_buffer(store, 4 * T), []
     monkeypatch.setattr(stores.ShardFile, "verify", lambda self, expected: touched.append(self.path.name))

@@ -24,7 +24,7 @@ def test_loss_and_gradients_are_those_of_the_definition() -> None:
     code = dense_code(z, p, 3 * len(x))
     expected = (code @ p["W_dec"] + p["b_dec"] - z).square().mean()
     expected.backward()
-    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     assert float(figures["l0"]) == pytest.approx(3)
     assert float(figures["threshold"]) == pytest.approx(float(code[code > 0].min()), rel=1e-5)
     for name, tensor in method.parameters.items():
@@ -47,7 +47,7 @@ def test_two_processes_select_and_learn_as_one(monkeypatch: pytest.MonkeyPatch, 
         (loss * len(mine) / len(x)).backward()
         return float(loss.detach()) * len(mine) / len(x)
 
-    assert sum(together(monkeypatch, 2, act)) == pytest.approx(float(loss), rel=1e-5)
+    assert sum(together(monkeypatch, 2, act)) == pytest.approx(float(loss.detach()), rel=1e-5)
     for name, p in one.parameters.items():
         assert torch.allclose(two[0].parameters[name].grad + two[1].parameters[name].grad, p.grad, atol=1e-6), name
     for name, buffer in one.buffers.items():

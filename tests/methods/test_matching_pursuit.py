@@ -63,7 +63,7 @@ def test_loss_and_gradients_are_those_of_the_definition(monkeypatch: pytest.Monk
     code, left = pursued(method.scaled(x).double() - p["b_dec"], p["W_dec"], 5)
     expected = left.square().mean()
     (3 * expected).backward()
-    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     assert float(figures["l0"]) == pytest.approx(int((code > 0).sum()) / 90)
     for name, tensor in method.parameters.items():
         assert torch.allclose(tensor.grad.double(), p[name].grad, rtol=1e-3, atol=1e-6), name
