@@ -120,16 +120,22 @@ class Autoencoder(GradientMethod):
         draw = generator(f"resample {int(self.progress * 1e9)}", self.seed)
         chosen = torch.multinomial(left.cpu().double().square() + TINY, len(dead), replacement=len(dead) > len(z), generator=draw)
         directions = functional.normalize(z[chosen.to(z.device)] - p["b_dec"], dim=1)
-        alive = torch.ones(self.width, dtype=torch.bool, device=z.device).index_fill(0, dead, False)
-        norm = p["W_enc"][alive].norm(dim=1).mean() if bool(alive.any()) else p["W_enc"].norm(dim=1).mean()
         directions = parallel.from_first(directions.contiguous())
-        p["W_dec"][dead] = directions
-        p["W_enc"][dead] = REVIVED * norm * directions
-        p["b_enc"][dead] = 0
-        for name in ("W_enc", "b_enc", "W_dec"):
+        for name, rows in self.revived(z, dead, directions).items():
+            p[name][dead] = rows
             moments[f"avg.{name}"][dead] = 0
             moments[f"sq.{name}"][dead] = 0
         self.buffers["silent"][dead] = 0
+
+    def revived(self, z: Tensor, dead: Tensor, directions: Tensor) -> dict[str, Tensor]:
+        """What dead latents ``[m]`` start anew with, by parameter: new rows, given their directions ``[m, d]`` of norm 1.
+
+        `z` is the batch that these come from. A method with tensors of its own extends it.
+        """
+        encoders = self.parameters["W_enc"]
+        alive = torch.ones(self.width, dtype=torch.bool, device=z.device).index_fill(0, dead, False)
+        norm = encoders[alive].norm(dim=1).mean() if bool(alive.any()) else encoders.norm(dim=1).mean()
+        return {"W_enc": REVIVED * norm * directions, "b_enc": directions.new_zeros(len(dead)), "W_dec": directions}
 
     @torch.no_grad()
     def reconstruct(self, z: Tensor) -> Tensor:
