@@ -251,7 +251,8 @@ def _check_audio(card: CorpusCard, corpus: Corpus) -> None:
         where = f"{card.name}: the audio of the clip {clip.id!r}"
         samples = round(SECONDS * RATE)
         assert isinstance(one, np.ndarray), f"{where} is no array"
-        assert (one.dtype, one.shape) == (np.float32, (samples,)), f"{where} is {one.dtype} {one.shape}, not float32 ({samples},)"
+        right = one.dtype == np.float32 and one.shape == (samples,)
+        assert right, f"{where} is {one.dtype} {one.shape}, not float32 ({samples},)"
         assert bool((np.abs(one) <= 1).all()), f"{where} must be finite, within -1 and 1"
     assert any(one.any() for one in together), f"{card.name}: the clips {', '.join(clip.id for clip in clips)} are silent"
     last, again = _listen(card, corpus, clips[-1:]), _listen(card, corpus, clips[-1:])
