@@ -102,8 +102,8 @@ def check_seed(module: ModuleType) -> None:
     card, method = module.CARD, module.METHOD
     if issubclass(method, Dictionary) and card.fitted:
         x = sample_frames()
-        atoms = [method(**SMALL | {"seed": seed}).fit(source_of(x)).atoms for seed in (1, 2)]
-        differ = atoms[0].shape != atoms[1].shape or not torch.allclose(*atoms, atol=1e-4)
+        one, two = (method(**SMALL | {"seed": seed}).fit(source_of(x)).atoms for seed in (1, 2))
+        differ = one.shape != two.shape or not torch.allclose(one, two, atol=1e-4)
         assert differ == card.seeded, f"{card.name}: another seed must change what is learnt exactly where the card says seeded"
 
 

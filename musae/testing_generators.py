@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
 from typing import cast
@@ -205,7 +206,7 @@ def _check_generate(card: GeneratorCard, generator: Generator, codes: Tensor) ->
 
 
 def _check_bad_input(card: GeneratorCard, generator: Generator, codes: Tensor) -> None:
-    cases = {
+    cases: dict[str, Callable[[], object]] = {
         "a layer that is not there": lambda: generator.stream(codes, (card.layers + 1,)),
         "codes with another number of codebooks": lambda: generator.stream(codes.repeat(1, 2, 1), (0,)),
         "codes outside the vocabulary": lambda: generator.stream(codes - 1 - int(codes.max()), (0,)),

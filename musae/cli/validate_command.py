@@ -217,7 +217,7 @@ def _attribute(what: str, kind: str | None) -> Subject:
         return Subject(f"methods {what}", "dictionary" if fitted else "methods", target, _entry(found))
     kinds = {card_name: k for k, (_, card_name) in registry.KINDS.items() if k in PROVIDES}
     of_card = kinds.get(type(card).__name__)
-    if of_card is None or kind not in (None, of_card):
+    if card is None or of_card is None or kind not in (None, of_card):
         raise UserError(
             f"{what} is no FeatureSet, and {name!r} declares no CARD = {' or '.join(f'{c}(...)' for c in kinds)}; "
             f"name a method's class, or what a module with a CARD provides."
