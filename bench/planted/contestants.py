@@ -47,24 +47,22 @@ class Contestant:
         return HERE / f"{self.library}_sae.py"
 
 
-_OWN = 8e-4
-"""dictionary_learning's and sparsify's own: 2e-4 / sqrt(F / 2^14) for 1,024 latents."""
-_FASTER = (5e-3, 1e-2)
-"""Tried in its stead, since a library's own rate is for runs a hundred times as long."""
+_RATE = 5e-3
+"""The default of musae's methods. Libraries' own rates are for runs a hundred times as long: where one was tried, it was far behind."""
 _DL = "dictionary_learning"
 
 PEERS = (
-    Contestant(_DL, "topk", rates=(_OWN, *_FASTER)),
-    Contestant(_DL, "batch_topk", rates=_FASTER),
-    Contestant(_DL, "matryoshka", rates=_FASTER),
-    Contestant(_DL, "relu", rates=(1e-3, *_FASTER), penalty="l1_penalty", start=0.3),
-    Contestant(_DL, "gated", rates=_FASTER, penalty="l1_penalty", start=0.1),
-    Contestant(_DL, "p_anneal", rates=_FASTER, penalty="initial_sparsity_penalty", start=0.1),
-    Contestant(_DL, "jumprelu", rates=_FASTER, penalty="sparsity_penalty", start=1.0),
-    Contestant("saelens", "matching_pursuit", rates=(3e-4, 3e-3)),
-    Contestant("sparsify", "topk", {"optimizer": "adam", "auxk_alpha": 1 / 32}, rates=_FASTER),
-    Contestant("saelens", "topk", rates=_FASTER),
-    Contestant("overcomplete", "topk", rates=_FASTER),
+    Contestant(_DL, "topk", rates=(8e-4, _RATE)),
+    Contestant(_DL, "batch_topk", rates=(_RATE,)),
+    Contestant(_DL, "matryoshka", rates=(_RATE,)),
+    Contestant(_DL, "relu", rates=(1e-3, _RATE, 1e-2), penalty="l1_penalty", start=0.3),
+    Contestant(_DL, "gated", rates=(_RATE,), penalty="l1_penalty", start=0.1),
+    Contestant(_DL, "p_anneal", rates=(_RATE,), penalty="initial_sparsity_penalty", start=0.1),
+    Contestant(_DL, "jumprelu", rates=(_RATE,), penalty="sparsity_penalty", start=1.0),
+    Contestant("saelens", "matching_pursuit", rates=(3e-3,)),
+    Contestant("sparsify", "topk", {"optimizer": "adam", "auxk_alpha": 1 / 32}, rates=(_RATE,)),
+    Contestant("saelens", "topk", rates=(_RATE,)),
+    Contestant("overcomplete", "topk", rates=(_RATE,)),
 )
 """In the order in which they run: one of each method first."""
 

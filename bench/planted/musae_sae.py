@@ -1,4 +1,4 @@
-"""musae's methods by their names in the registry, with their own defaults for all but width and k."""
+"""musae's methods by their names in the registry, with their own defaults for all but width, k and the batch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from musae import registry
 from musae.dictionary import Dictionary, TensorFrames
+from musae.training import GradientMethod
 
 DISTRIBUTION = "musae"
 
@@ -15,6 +16,8 @@ DISTRIBUTION = "musae"
 class Contestant:
     def __init__(self, method: str, size: dict[str, Any], settings: dict[str, Any]) -> None:
         make = registry.load("methods", method).METHOD
+        if issubclass(make, GradientMethod):
+            settings = {"batch_size": size["batch"], **settings}
         self.method: Dictionary = make(width=size["width"], k=size["k"], seed=size["seed"], **settings)
 
     def fit(self, frames: Tensor, batch: int) -> None:

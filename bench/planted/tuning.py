@@ -44,12 +44,13 @@ def choose(contestant: Contestant, k: int, train: Train) -> Choice:
     if not contestant.rates:
         return Choice(contestant.settings, 0)
     fixed = {contestant.penalty: contestant.start} if contestant.penalty else {}
-    results = [train({**contestant.settings, **fixed, "lr": rate}) for rate in contestant.rates]
-    best = max(results, key=lambda result: result.mcc)
+    settings = [{**contestant.settings, **fixed, "lr": rate} for rate in contestant.rates]
+    results = [train(one) for one in settings] if len(settings) > 1 else []
+    best = max(results, key=lambda result: result.mcc).settings if results else settings[0]
     if not contestant.penalty:
-        return Choice(best.settings, len(results))
-    more = search(contestant.penalty, contestant.start, k, best.settings, train)
-    return Choice(min(more, key=lambda result: _miss(result.l0, k)).settings, len(results) + len(more) - 1)
+        return Choice(best, len(results))
+    more = search(contestant.penalty, contestant.start, k, best, train)
+    return Choice(min(more, key=lambda result: _miss(result.l0, k)).settings, len(more) + max(0, len(results) - 1))
 
 
 def search(penalty: str, start: float, k: int, settings: Mapping[str, Any], train: Train) -> list[Result]:
