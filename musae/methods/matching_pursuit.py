@@ -36,7 +36,7 @@ CARD = MethodCard(
     configurations=1,
 )
 
-ROWS = 256
+ROWS = 128
 """Frames at a time: their correlations stay in a core's cache, and memory is bounded."""
 
 GRAM = 2**28
@@ -96,7 +96,7 @@ def choose(x: Tensor, atoms: Tensor, k: int) -> Tensor:
     padded = functional.pad(atoms, (0, 0, 0, -width % BLOCK))  # an atom of 0 is never chosen
     gram = padded @ padded.T if len(padded) ** 2 <= GRAM else None
     chosen = torch.full((len(x), k), -1, dtype=torch.int64, device=x.device)
-    for rows, out in zip(x.split(ROWS), chosen.split(ROWS), strict=True):
+    for rows, out in zip(torch.split(x, ROWS), torch.split(chosen, ROWS), strict=True):
         correlation = rows @ padded.T
         blocks = correlation.view(-1, BLOCK)
         first = torch.arange(len(rows), device=x.device) * (len(padded) // BLOCK)
@@ -127,7 +127,7 @@ class _Pursue(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, atoms: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
         left = x.clone()
         values = x.new_zeros(chosen.shape)
-        for r, v, f in zip(left.split(ROWS), values.split(ROWS), chosen.split(ROWS), strict=True):
+        for r, v, f in zip(*(torch.split(t, ROWS) for t in (left, values, chosen)), strict=True):
             for step in range(chosen.shape[1]):
                 a = atoms[f[:, step].clamp_min(0)]
                 value = torch.linalg.vecdot(a, r) * (f[:, step] >= 0)
@@ -146,7 +146,7 @@ class _Pursue(torch.autograd.Function):
         """
         left, values, atoms, chosen = ctx.saved_tensors
         by_x, by_atoms, residual = upstream[0].clone(), torch.zeros_like(atoms), left.clone()
-        parts = (t.split(ROWS) for t in (by_x, residual, values, chosen))
+        parts = (torch.split(t, ROWS) for t in (by_x, residual, values, chosen))
         for g, r, v, f in zip(*parts, strict=True):
             for step in reversed(range(chosen.shape[1])):
                 taken, atom = v[:, step].unsqueeze(1), f[:, step].clamp_min(0)
