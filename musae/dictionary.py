@@ -242,9 +242,11 @@ def _shuffled(x: Tensor, batch_size: int, seed: int, epochs: int, start_step: in
 class LabelledTensorFrames(TensorFrames):
     """A `LabelledSource` over tensors in memory."""
 
-    def __init__(self, x: Tensor, labels: Mapping[str, Tensor], identity: str = "memory") -> None:
-        """`x`, `identity`: see `TensorFrames`; `labels`: concept -> class of each frame, int ``[n]``, -1 where it has none."""
-        super().__init__(x, identity)
+    def __init__(
+        self, x: Tensor, labels: Mapping[str, Tensor], identity: str = "memory", frames_per_clip: int | None = None
+    ) -> None:
+        """`labels`: concept -> class of each frame, int ``[n]``, -1 where it has none; the rest as `TensorFrames`."""
+        super().__init__(x, identity, frames_per_clip)
         for concept, classes in labels.items():
             if classes.shape != (self.frames,):
                 raise UserError(
