@@ -137,6 +137,11 @@ def evaluate(dictionary: Dictionary | FeatureSet, suite: str = "quick", root: Pa
 
 def check_stream(workspace: Workspace, feature_set: FeatureSet, what: str) -> None:
     """Raise UserError for a dictionary of another stream than the suite's; `what` to call it: its file, where that is known."""
+    if feature_set.source == "stream" and feature_set.inputs != workspace.generator_card.width:
+        raise UserError(
+            f"{what} reads {feature_set.inputs} dimensions, and the stream of {workspace.suite.generator} has "
+            f" {workspace.generator_card.width}; give a dictionary of this generator."
+        )
     trained = getattr(feature_set, "trained", {})
     generator = workspace.generator_of(method_card(feature_set.name).stream)
     stream = {"generator": f"{workspace.generator_card.name}@{generator.revision}", "layer": workspace.suite.layer}
@@ -146,11 +151,6 @@ def check_stream(workspace: Workspace, feature_set: FeatureSet, what: str) -> No
                 f"{what} was trained on {name} {trained[name]}, and suite {workspace.suite.name!r} "
                 f"scores {name} {expected}; score it with a suite of that {name}, or train it anew."
             )
-    if feature_set.source == "stream" and feature_set.inputs != workspace.generator_card.width:
-        raise UserError(
-            f"{what} reads {feature_set.inputs} dimensions, and the stream of "
-            f"{workspace.suite.generator} has {workspace.generator_card.width}; give a dictionary of this generator."
-        )
 
 
 def _cell(workspace: Workspace, feature_set: FeatureSet, seed: int | None, corpus: str, task: str) -> Cell:

@@ -68,6 +68,8 @@ def command(
         raise UserError(
             f"{method!r} is a baseline, which learns nothing; score it with `musae run`, or train one of the methods."
         )
+    if not card.fitted:
+        raise UserError(f"{method!r} dictionaries are read from checkpoints, not trained: give the checkpoint to `musae score`.")
     chosen = seed if card.seeded else None
     given = {name: value for name, value in (("width", width), ("k", k)) if value is not None}
     given |= typed(registry.load("methods", method).METHOD, assignments(settings), "--set")
