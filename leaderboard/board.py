@@ -218,7 +218,7 @@ def _suite_order(suite: str) -> dict[str, tuple[str, ...]]:
     card = entry.card if entry else None
     if not isinstance(card, SuiteCard):
         return {"methods": (), "tasks": (), "corpora": ()}
-    return {"methods": card.methods + card.baselines, "tasks": card.tasks, "corpora": card.corpora}
+    return {"methods": card.members, "tasks": card.tasks, "corpora": card.corpora}
 
 
 def _by(order: Sequence[str]) -> Callable[[str], tuple[int, str]]:

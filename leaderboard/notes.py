@@ -14,7 +14,8 @@ LEGEND = (
     ),
     ("±", "95 %: bootstrap over pieces and t-interval over seeds, added in quadrature"),
     ("↑ ↓", "the better way; scores without an arrow describe and are not ranked"),
-    ("▲ ≈", "a control, baseline or null that beats the best method, or is not separated from it"),
+    ("▲ ≈", "a control, baseline, supervised ceiling or null that beats the best method, or is not separated from it"),
+    ("supervised", "has learnt from labels, which no method has seen: a ceiling, never ranked among them"),
     ("null", "scores without skill: the best that any method reaches"),
 )
 """(sign, meaning)."""
@@ -39,7 +40,7 @@ def about(board: Board) -> str:
 
 def notes(board: Board) -> list[str]:
     """Unscored cells with their reasons, missing seeds, uncommitted changes, rows left out; alike ones in one line."""
-    lines = [*_unscored(board), *(line for corpus in board.corpora for line in _missing_seeds(corpus))]
+    lines = [*_unscored(board), *_missing_seeds(board)]
     if any(commit.endswith("+") for commit in board.commits):
         lines.append("+ scored from a checkout with uncommitted changes")
     reasons: dict[str, list[str]] = {}
@@ -67,13 +68,20 @@ def _unscored(board: Board) -> Iterator[str]:
         yield f"unscored: {', '.join(methods)} on {', '.join(where['scores'])} ({', '.join(where['corpora'])}): {reason}"
 
 
-def _missing_seeds(corpus: CorpusBoard) -> Iterator[str]:
-    seeds = _seeds(corpus)
-    every = set().union(*seeds.values())
-    for column, own in seeds.items():
-        if own != every:
-            has, of = (", ".join(map(str, sorted(numbers))) for numbers in (own, every))
-            yield f"{column.name} has only seeds {has} of {of} on {corpus.corpus}"
+def _missing_seeds(board: Board) -> Iterator[str]:
+    """One line for those that have the same seeds of all that occur on a corpus."""
+    found: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
+    for corpus in board.corpora:
+        seeds = _seeds(corpus)
+        every = set().union(*seeds.values())
+        for column, own in seeds.items():
+            if own != every:
+                has, of = (", ".join(map(str, sorted(numbers))) for numbers in (own, every))
+                where = found.setdefault((has, of), {"names": {}, "corpora": {}})
+                where["names"][column.name] = None
+                where["corpora"][corpus.corpus] = None
+    for (has, of), where in found.items():
+        yield f"only seeds {has} of {of}: {', '.join(where['names'])} ({', '.join(where['corpora'])})"
 
 
 def _seeds(corpus: CorpusBoard) -> dict[Column, set[int]]:

@@ -4,8 +4,8 @@
 - A *column* is a method with its sizes, seed-averaged; or a null (chance, permuted labels, ...), measured beside every method, of
   which the board shows the best that any method reaches.
 - A *rank group* is the methods and controls of one width and one L0. The rank of a method is 1 + the number of methods in its
-  group that are separated above it (`musae.leaderboard.compare`): methods of one rank tie. What has no width or no L0, or
-  stands alone in its group, is shown beside, unranked.
+  group that are separated above it (`musae.leaderboard.compare`): methods of one rank tie. What has no width or no L0, stands
+  alone in its group, or has learnt from labels (role ``supervised``: a ceiling), is shown beside, unranked.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Column:
 
     @property
     def group(self) -> tuple[int, float] | None:
-        """Width and L0: ranks hold within one group only. None for what has no such sizes."""
-        return None if self.width is None or self.k is None else (self.width, self.k)
+        """Width and L0: ranks hold within one group only. None for what has no such sizes, and for what has seen labels."""
+        return None if self.width is None or self.k is None or self.role == "supervised" else (self.width, self.k)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Standing:
     tied: bool = False
     """Whether another method of the group has the same rank."""
     mark: Mark = ""
-    """For a control, baseline or null: it beats the best method, or it ties with it."""
+    """For a control, baseline, supervised ceiling or null: it beats the best method, or it ties with it."""
 
 
 @dataclass(frozen=True)

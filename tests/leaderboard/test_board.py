@@ -90,6 +90,22 @@ def test_controls_and_baselines_against_the_best_method(make):
     assert (found["best"].rank, found["random"].rank, found["worse"].rank) == (1, 2, 3)
 
 
+def test_what_has_seen_labels_is_shown_beside_and_never_ranked(make):
+    files = [
+        make(0.4, method="best"),
+        make(0.5, method="random", role="control"),
+        make(0.1, method="probes", role="supervised"),
+        make(0.6, method="worse"),
+    ]
+    found = standings(files)
+    assert {name: (s.rank, s.mark) for name, s in found.items()} == {
+        "best": (1, ""), "random": (2, ""), "worse": (3, ""), "probes": (None, "beats"),
+    }  # fmt: skip
+    [corpus] = boards(files)[0].corpora
+    assert [column.name for column in corpus.columns] == ["best", "worse", "random", "probes"]
+    assert [corpus.ranked(column) for column in corpus.columns] == [True, True, True, False]
+
+
 def test_a_null_is_the_best_that_any_method_reaches(make):
     files = [make(0.5, Measure(metric="fvu", value=v, control="chance"), method=m) for m, v in (("a", 0.9), ("b", 0.8))]
     found = standings(files)["chance"].interval

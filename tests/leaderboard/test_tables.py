@@ -89,7 +89,7 @@ def test_uncommitted_changes_are_marked(make):
 
 def test_missing_seeds_are_noted(make):
     files = [make(0.5, seed=0), make(0.5, seed=1), make(0.4, method="b", seed=0)]
-    assert "b has only seeds 0 of 0, 1 on chorales" in render_files(files)
+    assert "only seeds 0 of 0, 1: b (chorales)" in render_files(files)
 
 
 @pytest.mark.parametrize(
