@@ -140,7 +140,7 @@ def check_stream(workspace: Workspace, feature_set: FeatureSet, what: str) -> No
     if feature_set.source == "stream" and feature_set.inputs != workspace.generator_card.width:
         raise UserError(
             f"{what} reads {feature_set.inputs} dimensions, and the stream of {workspace.suite.generator} has "
-            f" {workspace.generator_card.width}; give a dictionary of this generator."
+            f"{workspace.generator_card.width}; give a dictionary of this generator."
         )
     trained = getattr(feature_set, "trained", {})
     generator = workspace.generator_of(method_card(feature_set.name).stream)
