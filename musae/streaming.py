@@ -173,46 +173,51 @@ class LayerFrames:
             yield batch[self.layer]
 
 
-def train(
-    stream: Stream, trainers: Sequence[Trainer], failed: Callable[[Trainer, UserError], None] | None = None
-) -> list[Trainer]:
-    """Advance trainers, each over a `Stream.source` of this stream, until all are done; returns those that are.
+Failed = Callable[[Trainer, UserError], None]
+"""Is told of a training that is not finite."""
+
+
+def train(stream: Stream, trainers: Sequence[Trainer], failed: Failed | None = None) -> None:
+    """Advance trainers, each over a `Stream.source` of this stream, until all are done.
 
     Trainers may have been restored at different steps: each goes on where it was, from the pool of the earliest. Interrupted,
     all are saved.
 
     Args:
-        failed: is told of a training that is not finite, and the others go on; without it, the error is raised.
+        failed: with it, one training that is not finite ends alone, and the others go on; without it, the error is raised.
 
     Raises UserError for trainers of different batch sizes, and for NaN or infinite activations (clip and layer are named).
     """
+    with deferred_interrupt() as interrupted:
+        for running in steps(stream, trainers, failed):
+            if parallel.any_of(interrupted.is_set()):
+                for trainer in running:
+                    trainer.save()
+                raise KeyboardInterrupt
+
+
+def steps(stream: Stream, trainers: Sequence[Trainer], failed: Failed | None = None) -> Iterator[Sequence[Trainer]]:
+    """As `train`, one batch after the other, without care for interruptions; yields the trainers that have not failed."""
     layers = {id(trainer): _layer(stream, trainer) for trainer in trainers}
     sizes = {trainer.method.recipe.batch_size for trainer in trainers}
     if len(sizes) > 1:
         raise UserError(f"trainers of one stream take the same batches, and have batch_size {sorted(sizes)}; give them one.")
     running = [trainer for trainer in trainers if trainer.done < trainer.steps]
-    broken: list[Trainer] = []
-    if running:
-        start = min(trainer.done for trainer in running)
-        epochs = max(trainer.method.recipe.epochs for trainer in running)
-        with deferred_interrupt() as interrupted:
-            for number, batch in enumerate(stream.batches(*sizes, epochs=epochs, start_step=start), start):
-                for trainer in running:
-                    if trainer.done != number or trainer.done == trainer.steps or trainer in broken:
-                        continue
-                    try:
-                        trainer.advance(batch[layers[id(trainer)]])
-                    except UserError as error:
-                        if failed is None:
-                            raise
-                        failed(trainer, error)
-                        broken.append(trainer)
-                if parallel.any_of(interrupted.is_set()):
-                    for trainer in running:
-                        if trainer not in broken:
-                            trainer.save()
-                    raise KeyboardInterrupt
-    return [trainer for trainer in trainers if trainer not in broken]
+    if not running:
+        return
+    start = min(trainer.done for trainer in running)
+    epochs = max(trainer.method.recipe.epochs for trainer in running)
+    for number, batch in enumerate(stream.batches(*sizes, epochs=epochs, start_step=start), start):
+        for trainer in tuple(running):
+            if trainer.done == number < trainer.steps:
+                try:
+                    trainer.advance(batch[layers[id(trainer)]])
+                except UserError as error:
+                    if failed is None:
+                        raise
+                    failed(trainer, error)
+                    running.remove(trainer)
+        yield running
 
 
 def _layer(stream: Stream, trainer: Trainer) -> int:

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from musae import parallel, registry
+from musae.activations.store import ITEM
 from musae.activations.tokens import Tokens
 from musae.dictionary import Dictionary, load
 from musae.errors import UserError
@@ -93,6 +94,8 @@ class SweepTraining:
             raise UserError(
                 f"method {member.method!r} is for a generator with random weights; leave it out, and use `musae train`."
             )
+        if cls.sequence > 1:
+            raise UserError(f"method {member.method!r} reads sequences of frames, which a stream has not; use `musae train`.")
         options = typed(cls, self.sweep.options_of(member.method), f"sweep {self.sweep.name!r}")
         sizes = {"width": member.width, "k": member.k, "seed": member.seed}
         if clash := sorted(options.keys() & sizes.keys()):
@@ -226,6 +229,16 @@ class SweepTraining:
         writer.writerows(rows)
         with atomic_path(self.home / "summary.csv") as temporary:
             temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def memory(training: SweepTraining) -> int:
+    """Bytes that a sweep holds beside the generator: buffers of frames; weights, both moments and averages; one gradient."""
+    sweep, d = training.sweep, training.workspace.generator_card.width
+    frames = min(sweep.buffer_frames, training.workspace.suite.training_frames)
+    buffers = len(set(sweep.layers)) * d * (ITEM[sweep.dtype][0].itemsize * frames + 4 * sweep.batch_size)
+    weights = {member: 4 * (2 * member.width * d + member.width + d) for member in training.members}
+    states = sum(weights[member] * (4 if method.recipe.ema else 3) for member, method in training.members.items())
+    return buffers + states + max(weights.values())
 
 
 def _last(log: Path) -> dict[str, float]:

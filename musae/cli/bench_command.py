@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-BENCHES = ("peers", "planted", "parity", "curves", "compile")
+BENCHES = ("peers", "planted", "parity", "curves", "streaming", "compile")
 """`musae.cli.bench_<name>_command` defines `command`."""
 
 
@@ -33,6 +33,7 @@ def command() -> None:
       musae bench planted                what dictionaries find of atoms that are known, beside other libraries'
       musae bench parity                 checkpoints of other libraries against the libraries themselves
       musae bench curves                 cost against width, k, d and batch
+      musae bench streaming              what it costs to train without a store on disk
       musae bench compile                kernels compiled ahead of time, and their gates; needs no GPU
       pytest bench --benchmark-only      every op against its reference (make bench)
     """
