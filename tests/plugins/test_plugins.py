@@ -42,7 +42,7 @@ def musae(home):
         path = os.pathsep.join(filter(None, [str(home / "site"), os.environ.get("PYTHONPATH")]))
         environment = os.environ | {"PYTHONPATH": path, "MUSAE_RUNS": str(home / "runs")}
         return subprocess.run(
-            [sys.executable, *python, *arguments], capture_output=True, text=True, env=environment, cwd=home, timeout=300
+            [sys.executable, *python, *arguments], capture_output=True, text=True, env=environment, cwd=home, timeout=900
         )
 
     return call
