@@ -25,7 +25,8 @@ def make(variant: str, folder: Path, sizes: dict[str, int]) -> Any:
         "W_dec": 0.3 * torch.randn(width, d),
         "b_dec": 0.3 * torch.randn(d),
     }
-    np.savez(folder / "params.npz", **{name: tensor.numpy() for name, tensor in arrays.items()})
+    published: dict[str, Any] = {name: tensor.numpy() for name, tensor in arrays.items()}
+    np.savez(folder / "params.npz", **published)
     return load(folder)
 
 

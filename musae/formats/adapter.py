@@ -72,7 +72,7 @@ class Frozen:
     @classmethod
     def of(cls, dictionary: Dictionary, target: str) -> Frozen:
         """Raises UserError for a dictionary that does not encode by a rule of `musae.frozen`."""
-        rule = getattr(dictionary, "rule", None)
+        rule: Any = getattr(dictionary, "rule", None)
         if rule not in TENSORS:
             raise UserError(
                 f"this {dictionary.name} dictionary cannot be written as {target}: it does not encode by one of the rules "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,8 @@ def write(dictionary: Frozen, folder: Path) -> None:
     t = dictionary.tensors
     threshold = t["threshold"].clamp_min(0) if dictionary.rule == "jumprelu" else 0 * t["b_enc"]
     arrays = {"W_enc": t["W_enc"].T, "b_enc": t["b_enc"], "threshold": threshold, "W_dec": t["W_dec"], "b_dec": t["b_dec"]}
-    np.savez(folder / WEIGHTS, **{name: tensor.numpy() for name, tensor in stored(arrays).items()})
+    published: dict[str, Any] = {name: tensor.numpy() for name, tensor in stored(arrays).items()}
+    np.savez(folder / WEIGHTS, **published)
 
 
 ADAPTER = Adapter(

@@ -177,9 +177,9 @@ def _place(path: Path) -> tuple[Path, Adapter | None]:
     if len(inside) == 1:
         return inside[0]
     if inside:
-        names = [str(folder.relative_to(path)) for folder, _ in inside]
-        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        raise UserError(f"{path}: holds {len(names)} checkpoints, {', '.join(names[:8])}{more}; give one of them.")
+        found = [str(folder.relative_to(path)) for folder, _ in inside]
+        more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+        raise UserError(f"{path}: holds {len(found)} checkpoints, {', '.join(found[:8])}{more}; give one of them.")
     files = sorted(path.glob("*.safetensors"))
     if len(files) == 1:
         if _is_own(files[0]):

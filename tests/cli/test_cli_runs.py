@@ -3,10 +3,13 @@
 import json
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from musae.card import SuiteCard
 from musae.cli import main
+from musae.formats import recognise
+from musae.methods.imported import Imported
 
 TINY = SuiteCard(
     name="tiny",
@@ -81,6 +84,24 @@ def test_train_and_score_one_dictionary(root, suite):
     scored = call("score", path, "--suite", suite, "--root", str(root))
     assert scored.exit_code == 0, scored.output
     assert "pca" in scored.stdout
+
+
+def test_checkpoints_of_another_library_are_scored_and_told_apart(root, suite, tmp_path):
+    """Two of the same sizes, written as SAELens writes them: a column each, by the names of their folders."""
+    for seed, name in enumerate(("first", "second")):
+        imported = Imported(width=64, k=4, rule="topk")
+        shapes = {"W_enc": (64, 256), "b_enc": (64,), "W_dec": (64, 256), "b_dec": (256,)}
+        draws = torch.Generator().manual_seed(seed)
+        imported.tensors = {part: torch.randn(shape, generator=draws) for part, shape in shapes.items()}
+        recognise.write(imported, tmp_path / "saes" / name, "saelens")
+    for name in ("first", "second"):
+        scored = call("score", str(tmp_path / "saes" / name), "--suite", suite, "--root", str(root))
+        assert scored.exit_code == 0, scored.output
+        assert "saelens 6.0.0, architecture topk, read as topk" in scored.stdout
+        assert "d = 256, width = 64, k: 4 a frame" in scored.stdout
+    assert scored.stdout.count("saes/") >= 2
+    assert "first" in scored.stdout
+    assert "second" in scored.stdout
 
 
 def test_a_store_of_another_layer_is_refused(root, suite):
