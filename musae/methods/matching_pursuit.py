@@ -84,10 +84,14 @@ class MatchingPursuit(Autoencoder):
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> SparseCode:
-        from_bias = self.checked(x) - self.bias
-        chosen = choose(from_bias, self.atoms, self.k)
-        _, values = _Pursue.apply(from_bias, self.atoms, chosen)  # type: ignore[no-untyped-call]
-        return SparseCode.from_topk(*merged(values, chosen), len(self.atoms))
+        return pursue(self.checked(x) - self.bias, self.atoms, self.k)
+
+
+def pursue(x: Tensor, atoms: Tensor, k: int) -> SparseCode:
+    """The code of k steps for frames ``x [n, d]`` over ``atoms [F, d]`` of norm 1."""
+    chosen = choose(x, atoms, k)
+    _, values = _Pursue.apply(x, atoms, chosen)  # type: ignore[no-untyped-call]
+    return SparseCode.from_topk(*merged(values, chosen), len(atoms))
 
 
 def choose(x: Tensor, atoms: Tensor, k: int) -> Tensor:
