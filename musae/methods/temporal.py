@@ -35,24 +35,29 @@ CARD = MethodCard(
     name="temporal",
     summary="T-SAE: BatchTopK whose first latents change slowly, by a contrast of adjacent frames",
     paper="Bhalla et al. 2025, arXiv 2511.05541",
-    configurations=1,
+    configurations=3,
 )
 
 
 class Temporal(BatchBudget):
-    """A temporal sparse autoencoder. It learns from pairs of adjacent frames: a source that knows clips has to give them."""
+    """A temporal sparse autoencoder. It learns from pairs of adjacent frames: a source that knows clips has to give them.
+
+    Three weights of the contrast were tried on an eighth of nano's training activations (131 k frames, width 2048, k 32). With 0,
+    0.1 and 1, a high-level latent that was active stayed so in the next frame in 51, 57 and 76 of 100 cases, and FVU on training
+    pieces set aside was 0.360, 0.358 and 0.378. The learning rate is that of `topk`; no other was tried.
+    """
 
     name = CARD.name
     sequence = 2
     defaults = Recipe(batch_size=1024, learning_rate=5e-3, aux_weight=1 / 32)
 
     def __init__(
-        self, width: int = 2048, k: int = 32, seed: int = 0, high_level: float = 0.2, contrast: float = 0.1, **recipe: Any
+        self, width: int = 2048, k: int = 32, seed: int = 0, high_level: float = 0.2, contrast: float = 1.0, **recipe: Any
     ) -> None:
         """`width`, `k`, `seed`, `recipe`: see `GradientMethod`.
 
         `high_level`: share of the latents, the first ones, that are to change slowly; a fifth as in the paper. `contrast`: weight
-        of their contrast beside squared errors of frames scaled to variance 1.
+        of their contrast beside squared errors of frames scaled to variance 1; 0.1 hardly changes what 0 gives.
         """
         super().__init__(width, k, seed, **recipe)
         self.high_level = high_level
