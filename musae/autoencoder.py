@@ -38,7 +38,7 @@ class Autoencoder(GradientMethod):
 
     rule: ClassVar[frozen.Rule]
     """How the frozen dictionary encodes."""
-    unit_norm = ("W_dec",)
+    unit_norm: tuple[str, ...] = ("W_dec",)
 
     def start(self, frames: FrameSource) -> None:
         sample = frames.sample(SAMPLE, self.seed)
@@ -116,7 +116,8 @@ class Autoencoder(GradientMethod):
         if not len(dead):
             return
         p, z = self.parameters, self.scaled(x)
-        left = (z - self.reconstruct(z)).square().sum(1)
+        with parallel.alone():
+            left = (z - self.reconstruct(z)).square().sum(1)
         draw = generator(f"resample {int(self.progress * 1e9)}", self.seed)
         chosen = torch.multinomial(left.cpu().double().square() + TINY, len(dead), replacement=len(dead) > len(z), generator=draw)
         directions = functional.normalize(z[chosen.to(z.device)] - p["b_dec"], dim=1)

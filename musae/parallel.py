@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import TypeVar, cast
 
@@ -20,6 +21,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
+
+_alone: ContextVar[bool] = ContextVar("musae_alone", default=False)
 
 
 @contextmanager
@@ -47,23 +50,27 @@ def device() -> torch.device:
 
 def size() -> int:
     """Number of processes."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_initialized() and not _alone.get() else 1
 
 
 def rank() -> int:
     """Number of this process; 0 writes the files."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if dist.is_initialized() and not _alone.get() else 0
 
 
-def share(x: Tensor) -> tuple[Tensor, float]:
-    """This process's rows of a batch, and their weight in its mean.
+@contextmanager
+def alone() -> Iterator[None]:
+    """Compute as if there were one process, inside the block: what all of them do in the same way needs no sums."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
 
-    A batch with fewer rows than processes is computed by all of them, each with an equal weight: no process has nothing.
-    """
-    if len(x) < size():
-        return x, 1 / size()
-    mine = x[rank() :: size()]
-    return mine, len(mine) / len(x)
+
+def share(x: Tensor) -> Tensor:
+    """This process's rows, of at least one for each."""
+    return x[rank() :: size()]
 
 
 def add(x: Tensor) -> Tensor:

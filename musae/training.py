@@ -255,13 +255,17 @@ def step(
     ``sq.<parameter>``. Returns the figures, loss among them; or None, with nothing changed but buffers, where the loss is not
     finite.
     """
-    rows, weight = parallel.share(x)
-    parts = rows.chunk(method.recipe.accumulate)
+    recipe = method.recipe
+    if len(x) < parallel.size() * recipe.accumulate:
+        with parallel.alone():
+            return step(method, x, moments, number, rate)
+    parts = x.tensor_split(min(recipe.accumulate, len(x)))
     alone = len(parts) == 1 and parallel.size() == 1
     gradients: dict[str, Tensor | Sequence[Outer]] = {}
     totals: dict[str, Tensor] = {}
-    for part in parts:
-        portion = weight * len(part) / len(rows)
+    for whole in parts:
+        part = parallel.share(whole)
+        portion = len(part) / len(x)
         with factored.collect() as factors:
             loss, figures = method.loss(part)
             if not math.isfinite(float(parallel.add(loss.detach() * portion))):
