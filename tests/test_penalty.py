@@ -22,6 +22,8 @@ from musae.testing import sample_frames
 
 METHODS = [Relu, Gated, PAnneal, JumpRelu]
 SMALL = {"width": 40, "k": 4, "seed": 3, "batch_size": 50, "epochs": 2}
+STEP = RATE * 1e-2
+"""What an error of 1 adds to the integral at a learning rate of 1e-2."""
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
@@ -36,7 +38,7 @@ def planted(n: int, seed: int = 1) -> torch.Tensor:
 
 def steered(progress: float, l0: list[float], **options: float) -> tuple[float, float]:
     """Integral and coefficient after some batches' L0, where k is 8."""
-    method = Relu(width=64, k=8, sparsity_warmup=0.25, **options)
+    method = Relu(width=64, k=8, sparsity_warmup=0.25, **{"learning_rate": 1e-2, **options})
     method.start(TensorFrames(sample_frames(100)))
     method.progress = progress
     for value in l0:
@@ -58,20 +60,20 @@ def test_the_target_falls_to_k_during_the_sparsity_warm_up() -> None:
 
 def test_the_coefficient_follows_the_logarithm_of_the_error() -> None:
     """At full learning rate: twice an error of 0.2, then none: the integral stays, the proportional part goes."""
-    assert steered(0.5, [8 * math.exp(0.2)] * 2) == pytest.approx((0.4 * RATE, math.exp(0.4 * RATE + 0.2 * GAIN)))
-    assert steered(0.5, [8 * math.exp(0.2), 8]) == pytest.approx((0.2 * RATE, math.exp(0.2 * RATE)))
-    assert steered(0.5, [8 * math.exp(-0.2)]) == pytest.approx((-0.2 * RATE, math.exp(-0.2 * RATE - 0.2 * GAIN)))
+    assert steered(0.5, [8 * math.exp(0.2)] * 2) == pytest.approx((0.4 * STEP, math.exp(0.4 * STEP + 0.2 * GAIN)))
+    assert steered(0.5, [8 * math.exp(0.2), 8]) == pytest.approx((0.2 * STEP, math.exp(0.2 * STEP)))
+    assert steered(0.5, [8 * math.exp(-0.2)]) == pytest.approx((-0.2 * STEP, math.exp(-0.2 * STEP - 0.2 * GAIN)))
 
 
 def test_far_errors_count_no_more_than_so_much() -> None:
-    assert steered(0.5, [0.0]) == pytest.approx((-NEAR * RATE, math.exp(-NEAR * RATE - FAR * GAIN)))
+    assert steered(0.5, [0.0]) == pytest.approx((-NEAR * STEP, math.exp(-NEAR * STEP - FAR * GAIN)))
 
 
 def test_the_integral_slows_down_with_the_learning_rate_and_counts_parts_of_a_batch_as_parts() -> None:
     l0 = [8 * math.exp(0.2)]
-    assert steered(0.85, l0, decay=0.3)[0] == pytest.approx(0.5 * 0.2 * RATE)
-    assert steered(0.85, l0, decay=0.0)[0] == pytest.approx(0.2 * RATE)
-    assert steered(0.5, l0, accumulate=4)[0] == pytest.approx(0.25 * 0.2 * RATE)
+    assert steered(0.85, l0, decay=0.3)[0] == pytest.approx(0.5 * 0.2 * STEP)
+    assert steered(0.85, l0, decay=0.0)[0] == pytest.approx(0.2 * STEP)
+    assert steered(0.5, l0, accumulate=4)[0] == pytest.approx(0.25 * 0.2 * STEP)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])

@@ -27,7 +27,7 @@ CARD = MethodCard(
     name="jumprelu",
     summary="JumpReLU sparse autoencoder: a threshold is learnt for each latent",
     paper="Rajamanoharan et al. 2024, arXiv 2407.14435",
-    configurations=1,
+    configurations=10,
 )
 
 LEAST = 1e-3
@@ -38,22 +38,34 @@ threshold has further to go than a weight."""
 
 
 class JumpRelu(Penalised):
-    """A JumpReLU sparse autoencoder."""
+    """A JumpReLU sparse autoencoder.
+
+    Tried on planted data (500 steps, width 1024, k 16): learning rates 5e-3 and 1e-2, and bandwidths 0.5, 1 and 2, by which atoms
+    were found with an MCC of 0.76, 0.78 and 0.74. The coefficient of L0 is steered, as that of the other penalties is. The square
+    of ``L0 / k - 1`` was tried in its place: with weight 1 L0 ended 3 % above k, with weight 5 at k, and the MCC at bandwidth 0.5
+    was 0.75 and 0.73. A dead latent's pre-activations are below its threshold, but often positive, so that the auxiliary loss of
+    `topk` reaches it; it has Gao et al.'s weight.
+    """
 
     name = CARD.name
     rule = "jumprelu"
-    defaults = Recipe(batch_size=1024, learning_rate=5e-3, aux_weight=1 / 32)
+    defaults = Recipe(batch_size=1024, learning_rate=1e-2, aux_weight=1 / 32)
 
     def __init__(
         self,
         width: int = 2048,
         k: int = 32,
         seed: int = 0,
-        bandwidth: float = 0.5,
+        bandwidth: float = 1.0,
         sparsity_warmup: float = 0.2,
         **recipe: Any,
     ) -> None:
-        """`bandwidth`: of the straight-through gradients, in units of z, whose mean squared norm is d."""
+        """`bandwidth`: of the straight-through gradients, in units of z, whose mean squared norm is d; thresholds are about 1.
+
+        The paper's 0.001 is for frames of unit norm and a thousand times as many of them: a threshold learns only from what falls
+        into its band. `sparsity_warmup`: see `musae.penalty.Penalised`; the others: see `GradientMethod`. Raises UserError for a
+        bandwidth that is not positive.
+        """
         super().__init__(width, k, seed, sparsity_warmup, **recipe)
         if not bandwidth > 0:
             raise UserError(f"{self.name}: bandwidth = {bandwidth!r} must be positive; choose another.")

@@ -30,19 +30,26 @@ CARD = MethodCard(
     name="p_anneal",
     summary="ReLU sparse autoencoder whose penalty is annealed from an L1 norm towards an L0",
     paper="Karvonen et al. 2024, arXiv 2408.00113",
-    configurations=1,
+    configurations=9,
 )
 
-SMALL = 0.1
-"""Added to values, in units of z, before they are raised to p: at 0 a power below 1 has no finite slope."""
+SMALL = 0.5
+"""Added to values, in units of z, before they are raised to p: at 0 a power below 1 has no finite slope. Values are of the size
+``sqrt(d / k)``, some 3. On planted data 0.1, 0.5 and 1 found atoms with an MCC of 0.66, 0.70 and 0.71; with 0.01, in a shorter
+run, a quarter of the latents died."""
 
 
 class PAnneal(Penalised):
-    """A ReLU sparse autoencoder with p-annealing."""
+    """A ReLU sparse autoencoder with p-annealing.
+
+    Tried with learning rates 5e-3 and 1e-2 on planted data, and 1e-2 on nano's training activations. A small p drives what is
+    small to 0, and whole latents with it: dead ones are resampled four times. p reaches its end when the learning rate begins to
+    fall, not at the end of the run as in the paper, so that L0 can settle.
+    """
 
     name = CARD.name
     rule = "relu"
-    defaults = Recipe(batch_size=1024, learning_rate=5e-3)
+    defaults = Recipe(batch_size=1024, learning_rate=1e-2, resample=4)
 
     def __init__(
         self, width: int = 2048, k: int = 32, seed: int = 0, p_end: float = 0.2, sparsity_warmup: float = 0.2, **recipe: Any

@@ -1,4 +1,13 @@
-"""ReLU sparse autoencoder with an L1 penalty."""
+"""ReLU sparse autoencoder with an L1 penalty, in the two forms that are in use.
+
+``h = ReLU(W_enc z + b_enc)``, ``z_hat = W_dec^T h + b_dec``. The penalty is
+
+- ``unit_norm``: ``sum_f h_f``, with atoms of norm 1 (Bricken et al. 2023, "Towards Monosemanticity", Transformer Circuits);
+- ``decoder_norm``: ``sum_f h_f ||W_dec,f||``, with atoms of any norm (Conerly et al. 2024, "Update on how we train SAEs",
+  Transformer Circuits, April). Norms are folded into the encoder when the dictionary is frozen: its atoms have norm 1, too.
+
+`musae.penalty` steers the coefficient. ReLU is computed as a JumpReLU of threshold 0, so that codes stay sparse.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +31,22 @@ from musae.recipe import Recipe
 CARD = MethodCard(
     name="relu",
     summary="ReLU sparse autoencoder with an L1 penalty",
-    paper="Bricken et al. 2023",
-    configurations=1,
+    paper="Bricken et al. 2023, Towards Monosemanticity; Conerly et al. 2024, Update on how we train SAEs",
+    configurations=9,
 )
 
 
 class Relu(Penalised):
+    """A ReLU sparse autoencoder.
+
+    The learning rate was chosen on planted data among 2e-3, 5e-3, 1e-2 and 2e-2 (250 steps, width 1024, k 16: FVU 0.64, 0.51,
+    0.39, 0.33; the last let a fifth of the latents die), and tried on nano's training activations at 1e-2. No latents are
+    resampled by default: of nano's latents one in a hundred dies, and on planted data resampling changed nothing.
+    """
+
     name = CARD.name
     rule = "relu"
-    defaults = Recipe(batch_size=1024, learning_rate=5e-3)
+    defaults = Recipe(batch_size=1024, learning_rate=1e-2)
 
     def __init__(
         self,
@@ -41,6 +57,10 @@ class Relu(Penalised):
         sparsity_warmup: float = 0.2,
         **recipe: Any,
     ) -> None:
+        """`penalty`: ``unit_norm``, the form that most papers compare with, or ``decoder_norm``; see above.
+
+        `sparsity_warmup`: see `musae.penalty.Penalised`; the others: see `GradientMethod`. Raises UserError for another penalty.
+        """
         super().__init__(width, k, seed, sparsity_warmup, **recipe)
         if penalty not in ("unit_norm", "decoder_norm"):
             raise UserError(f"{self.name}: penalty = {penalty!r} must be 'unit_norm' or 'decoder_norm'; choose one of them.")
