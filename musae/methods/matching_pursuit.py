@@ -49,7 +49,7 @@ BLOCK = 64
 class MatchingPursuit(Autoencoder):
     """A matching-pursuit sparse autoencoder: parameters ``W_dec [F, d]`` and ``b_dec [d]`` alone.
 
-    The learning rate is that of `topk`, the only one that was tried, on planted atoms: all of them were in use at the end, without
+    The learning rate is that of `topk`, the only one that was tried, on planted atoms: all atoms were in use at the end, without
     resampling. A step takes some eight times as long as one of `topk`.
     """
 
