@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,12 @@ def test_imports_go_down(module, path):
         assert other is not None, f"{module} imports {target}, which has no layer"
         allowed = ONLY.get(name, layer)
         assert other[1] <= allowed or other[0] == name, f"{module} (layer {layer}) imports {target} (layer {other[1]})"
+
+
+def test_every_folder_of_modules_is_installed():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    folders = {module if path.name == "__init__.py" else module.rpartition(".")[0] for module, path in modules()}
+    assert sorted(listed) == sorted(folders)
 
 
 def test_listing_imports_no_torch():
