@@ -56,15 +56,16 @@ class JumpRelu(Penalised):
         width: int = 2048,
         k: int = 32,
         seed: int = 0,
-        bandwidth: float = 1.0,
+        bandwidth: float = 0.5,
         sparsity_warmup: float = 0.2,
         **recipe: Any,
     ) -> None:
         """`bandwidth`: of the straight-through gradients, in units of z, whose mean squared norm is d; thresholds are about 1.
 
         The paper's 0.001 is for frames of unit norm and a thousand times as many of them: a threshold learns only from what falls
-        into its band. `sparsity_warmup`: see `musae.penalty.Penalised`; the others: see `GradientMethod`. Raises UserError for a
-        bandwidth that is not positive.
+        into its band. All that lies above the band's lower end is computed: 1 takes almost twice the time of 0.5, for atoms found
+        a little better and no better an FVU on nano's activations. `sparsity_warmup`: see `musae.penalty.Penalised`; the others:
+        see `GradientMethod`. Raises UserError for a bandwidth that is not positive.
         """
         super().__init__(width, k, seed, sparsity_warmup, **recipe)
         if not bandwidth > 0:
