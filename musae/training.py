@@ -256,7 +256,7 @@ def step(
     finite.
     """
     recipe = method.recipe
-    if len(x) < parallel.size() * recipe.accumulate:
+    if 1 < parallel.size() and len(x) < parallel.size() * recipe.accumulate:
         with parallel.alone():
             return step(method, x, moments, number, rate)
     parts = x.tensor_split(min(recipe.accumulate, len(x)))
