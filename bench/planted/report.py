@@ -7,6 +7,8 @@ atom of rank i in firing rate, in each seed) and averaged over seeds. Two 95 % i
 - *seeds*: Student's t over the seeds' mean differences; what other data and initialisations would have given. With three seeds
   it is wide.
 
+MCC knows atoms but not which latent writes them: a decoder whose atoms are permuted after training keeps it, and is told by F1.
+
 "Not below" is decided by the first, which is the narrower one here and so the harder to pass: musae is below a peer where the
 upper end of the interval over atoms is below 0.
 """
@@ -150,6 +152,12 @@ def markdown(entries: Sequence[Entry], of: Planted) -> str:
         for first, second in controls:
             mcc, f1 = (difference(first, second, metric) for metric in METRICS)
             lines.append(f"| {second.contestant.method} | {_shown(mcc)} | {_shown(f1)} |")
+    tuned = [entry for entry in entries if entry.contestant.rates]
+    if tuned:
+        lines += [
+            "",
+            f"Settings of the peers, after so many trainings on a part of seed {SEED}: " + "; ".join(map(_settings, tuned)) + ".",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -163,6 +171,11 @@ def _line(entry: Entry, own: Entry | None) -> str:
     mcc, f1 = (difference(own, entry, metric) for metric in METRICS)
     below = [name for name, found in (("MCC", mcc), ("F1", f1)) if found.below]
     return "| " + " | ".join([*cells, _shown(mcc), _shown(f1), f"below in {', '.join(below)}" if below else "not below"]) + " |"
+
+
+def _settings(entry: Entry) -> str:
+    shown = ", ".join(f"{name} {value:g}" for name, value in entry.choice.settings.items() if isinstance(value, float))
+    return f"{entry.contestant.name} {shown} ({entry.choice.tried})"
 
 
 def _shown(found: Difference) -> str:

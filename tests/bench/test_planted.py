@@ -390,6 +390,7 @@ def test_the_table_shows_everybody_and_the_verdict(worked):
     ]  # fmt: skip
     assert "+0.150 [+0.150, +0.150]" in lines[3]
     assert lines[3].endswith("| below in F1 |")
+    assert text.splitlines()[-1].endswith(": peer/topk lr 0.005 (3); peer/gated lr 0.005 (3).")
     assert lines[-1].startswith("| random | +0.600 [+0.500, +0.700]")
     assert "SNR 15 dB (least FVU 0.031)" in text
 
