@@ -106,14 +106,15 @@ def code(v: Tensor, factors: Tensor, k: int, iterations: int) -> tuple[Tensor, T
     Values minimise ``|v - values @ factors[indices]|`` as far as `iterations` of the multiplicative update bring them; a slot of
     value 0 is empty.
     """
+    between = factors @ factors.T
     chosen = choose(v, factors, k).sort(dim=1).values
     again = functional.pad(chosen.diff(dim=1) == 0, (1, 0), value=False)
     empty, indices = again | (chosen < 0), chosen.clamp_min(0)
     values = torch.empty(indices.shape)
     for rows in torch.arange(len(v)).split(ROWS):
-        mine = factors[indices[rows]]
-        target = (mine @ v[rows].unsqueeze(2)).squeeze(2).masked_fill_(empty[rows], 0)
-        gram, value = mine @ mine.transpose(1, 2), target.clone()
+        mine = indices[rows]
+        target = (v[rows] @ factors.T).gather(1, mine).masked_fill_(empty[rows], 0)
+        gram, value = between[mine.unsqueeze(2), mine.unsqueeze(1)], target.clone()
         for _ in range(iterations):
             value *= target / ((gram @ value.unsqueeze(2)).squeeze(2) + TINY)
         values[rows] = value

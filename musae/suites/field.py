@@ -1,0 +1,43 @@
+"""Every method of this package on one table, at the sizes of `quick`: unsupervised, classical, controls, a supervised ceiling."""
+
+from musae.card import SuiteCard
+
+CARD = SuiteCard(
+    name="field",
+    summary="all methods and controls, one layer of nano, width 2048, k 32, 1 M frames, 3 seeds; some hours on a laptop",
+    generator="nano",
+    layer=5,
+    width=2048,
+    k=32,
+    methods=(
+        "topk",
+        "batch_topk",
+        "relu",
+        "jumprelu",
+        "gated",
+        "matryoshka",
+        "p_anneal",
+        "matching_pursuit",
+        "temporal",
+        "pca",
+        "ica",
+        "nmf",
+        "kmeans",
+        "identity",
+        "probe_directions",
+        "random",
+        "permuted_decoder",
+        "frozen_decoder",
+        "soft_frozen_decoder",
+        "frozen_encoder",
+        "untrained_generator",
+    ),
+    baselines=("residual", "codec_step", "codec_means"),
+    tasks=("reconstruction", "sparsity", "chords", "key", "tempo", "instrument"),
+    corpora=("chorales", "procedural"),
+    seeds=(0, 1, 2),
+    training_frames=1_048_576,
+    clip_seconds=10.24,
+    clips={"chorales": 480, "procedural": 800},
+    clips_per_track=2,
+)
