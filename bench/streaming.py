@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import cast
 
@@ -81,7 +82,7 @@ class Contest:
         """Time the parts in rotation; `told` of (rounds done, rounds in all)."""
         found = Rounds()
         for number in range(-1, rounds):  # the first one warms up
-            parts = {"streamed": self._stream, "generator": lambda at=number + 1: self._generate(at), "trainings": self._train}
+            parts = {"streamed": self._stream, "generator": partial(self._generate, number + 1), "trainings": self._train}
             for name in rotation(PARTS, number + 1):
                 taken = _timed(parts[name])
                 if number >= 0:

@@ -46,7 +46,7 @@ ROWS = 8192
 @torch.no_grad()
 def encode(x: Tensor, tensors: Mapping[str, Tensor], rule: Rule, k: int) -> SparseCode:
     """The code of frames by a rule; `k` matters for ``topk`` alone. Zeros are not stored."""
-    parts = [_encode(rows, tensors, rule, k) for rows in x.split(ROWS)] or [_encode(x, tensors, rule, k)]
+    parts = [_encode(rows, tensors, rule, k) for rows in torch.split(x, ROWS)] or [_encode(x, tensors, rule, k)]
     return parts[0] if len(parts) == 1 else SparseCode.concat(parts)
 
 

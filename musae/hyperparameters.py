@@ -24,8 +24,9 @@ def types(method: type[FeatureSet]) -> dict[str, Any]:
     for cls in method.__mro__:
         if "__init__" not in vars(cls):
             continue
-        arguments = list(inspect.signature(cls.__init__).parameters.values())[1:]
-        hints = get_type_hints(cls.__init__)
+        constructor: Any = vars(cls)["__init__"]
+        arguments = list(inspect.signature(constructor).parameters.values())[1:]
+        hints = get_type_hints(constructor)
         named = [a.name for a in arguments if a.kind not in (a.VAR_KEYWORD, a.VAR_POSITIONAL)]
         found = {name: hints.get(name, Any) for name in named} | found
         if all(a.kind is not a.VAR_KEYWORD for a in arguments):

@@ -111,5 +111,5 @@ class Penalised(Autoencoder):
 def level(z: Tensor, W_enc: Tensor, share: float) -> Tensor:
     """What each row's ``W_enc z`` exceeds in a share of the frames ``z [n, d]``, and in no more than half; ``[m]``, 0 or more."""
     rank = min(len(z), max(1, math.ceil((1 - min(0.5, share)) * len(z))))
-    found = [(z @ rows.T).kthvalue(rank, dim=0).values for rows in W_enc.split(ROWS)]
+    found = [(z @ rows.T).kthvalue(rank, dim=0).values for rows in torch.split(W_enc, ROWS)]
     return torch.cat(found).clamp_min(0) if found else z.new_zeros(0)

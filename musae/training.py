@@ -178,7 +178,7 @@ class Trainer:
             tensor.requires_grad_(name not in method.fixed)
         self.writes = parallel.rank() == 0
         log = [JsonLines(folder / LOG, self.done)] if folder and self.writes else []
-        self.reports = (*log, *reports) if self.writes else ()
+        self.reports: Sequence[Report] = (*log, *reports) if self.writes else ()
         self.window = Window()
 
     def advance(self, x: Tensor) -> None:
@@ -256,7 +256,7 @@ def step(
     finite.
     """
     recipe = method.recipe
-    if 1 < parallel.size() and len(x) < parallel.size() * recipe.accumulate:
+    if parallel.size() > 1 and len(x) < parallel.size() * recipe.accumulate:
         with parallel.alone():
             return step(method, x, moments, number, rate)
     parts = x.tensor_split(min(recipe.accumulate, len(x)))

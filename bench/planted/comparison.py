@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Comparison:
         entries: list[Entry] = []
         for contestant in contestants:
             try:
-                choice = tuning.choose(contestant, self.of.k, lambda settings, of=contestant: self.tuning(of, settings))
+                choice = tuning.choose(contestant, self.of.k, partial(self.tuning, contestant))
                 entry = Entry(contestant, choice)
                 for done, seed in enumerate(self.seeds):
                     self.show(contestant.name, done, len(self.seeds))

@@ -68,7 +68,8 @@ class Planted:
     def rates(self) -> NDArray[np.float64]:
         """How often each atom fires ``[atoms]``, most frequent first; they sum to `l0`."""
         weights = (np.arange(1, self.atoms + 1) + self.shift) ** -self.exponent
-        return self.l0 * weights / weights.sum()
+        rates: NDArray[np.float64] = self.l0 * weights / weights.sum()
+        return rates
 
     def digest(self, seed: int) -> str:
         """Ten hex digits over all that the data of a seed depend on."""

@@ -113,7 +113,7 @@ def _described(entry: Entry, problem: dict[str, int | str]) -> Iterator[BenchRow
         for result, value in zip(entry.results, values, strict=True):
             yield BenchRow(**common, case={**case, "seed": result.seed}, metric=metric, unit=unit, value=value, known="measured")
         interval = seeds_interval(values)
-        ends = {} if interval is None else {"low": interval[0], "high": interval[1]}
+        ends: dict[str, Any] = {} if interval is None else {"low": interval[0], "high": interval[1]}
         mean = statistics.fmean(values)
         yield BenchRow(
             **common, case={**case, **packages}, metric=metric, unit=unit, value=mean, known="derived", rounds=len(values), **ends

@@ -58,8 +58,8 @@ class Worker:
 def hand_over(contestant: Any, heldout: torch.Tensor, out: Path) -> None:
     """Write what was learnt. Raises ValueError where the library reconstructs something else than ``code @ W_dec + b_dec``."""
     W_dec, b_dec = contestant.decoder()
-    values, indices, counts = [], [], []
-    for x in heldout.split(CHUNK):
+    values, indices, counts = [], [], []  # type: ignore[var-annotated]
+    for x in heldout.split(CHUNK):  # type: ignore[no-untyped-call]
         code = contestant.encode(x)
         if not values:
             theirs = contestant.reconstruct(x)

@@ -17,7 +17,7 @@ from musae.files import atomic_path, runs_root
 
 if TYPE_CHECKING:
     from musae.card import SuiteCard
-    from musae.cli.progress import Bars, Lines
+    from musae.cli.progress import Bars, Lines, Silent
     from musae.evaluation import Job
     from musae.results import RowFile
     from musae.workspace import Workspace
@@ -71,7 +71,7 @@ def command(suite: str, root: Path | None, workers: int | None, published: Path 
     click.echo(f"{done}, in {time.monotonic() - begun:.0f} s; rows are under {workspace.results}", err=True)
 
 
-def _work(suite: SuiteCard, root: Path, todo: Sequence[Job], workers: int, show: Lines | Bars) -> None:
+def _work(suite: SuiteCard, root: Path, todo: Sequence[Job], workers: int, show: Lines | Bars | Silent) -> None:
     from musae.cli.progress import figures
     from musae.engines import local
 

@@ -64,7 +64,7 @@ class Kmeans(Dictionary):
         centroids = self._draw(x, self.width, draw)
         for iteration in range(self.iterations):
             sums, counts = torch.zeros_like(centroids), torch.zeros(self.width, dtype=torch.int64)
-            for part in x.split(BATCH):
+            for part in torch.split(x, BATCH):
                 gain, shape = (part @ centroids.T).max(1)
                 sums.index_add_(0, shape, gain.clamp_min(0).unsqueeze(1) * part)
                 counts += torch.bincount(shape, minlength=self.width)

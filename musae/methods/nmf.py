@@ -69,7 +69,7 @@ class Nmf(Dictionary):
         draw = generator("nmf", self.seed)
         factors = _start(split(x - mean), self.width, draw)
         gram, moments = torch.zeros(self.width, self.width), torch.zeros(self.width, 2 * frames.d)
-        parts = x.split(BATCH)
+        parts = torch.split(x, BATCH)
         for step, part in enumerate(parts, start=1):
             v = split(part - mean)
             values, indices = code(v, factors, self.k, self.iterations)
@@ -111,7 +111,7 @@ def code(v: Tensor, factors: Tensor, k: int, iterations: int) -> tuple[Tensor, T
     again = functional.pad(chosen.diff(dim=1) == 0, (1, 0), value=False)
     empty, indices = again | (chosen < 0), chosen.clamp_min(0)
     values = torch.empty(indices.shape)
-    for rows in torch.arange(len(v)).split(ROWS):
+    for rows in torch.split(torch.arange(len(v)), ROWS):
         mine = indices[rows]
         target = (v[rows] @ factors.T).gather(1, mine).masked_fill_(empty[rows], 0)
         gram, value = between[mine.unsqueeze(2), mine.unsqueeze(1)], target.clone()

@@ -93,7 +93,7 @@ def probes(x: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, lis
     keys = {concept: (labels[concept] >= 0).numpy().tobytes() for concept in sums}
     scatters = {key: torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64) for key in keys.values()}
     first = {key: concept for concept, key in reversed(keys.items())}  # concepts that are labelled in the same frames share one
-    for rows in torch.arange(len(x)).split(BATCH):
+    for rows in torch.split(torch.arange(len(x)), BATCH):
         centred = x[rows].double() - origin
         for concept, total in sums.items():
             total.index_add_(0, labels[concept][rows] % len(total), centred)  # -1, unlabelled, comes last

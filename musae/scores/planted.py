@@ -64,10 +64,11 @@ def l0(code: scipy.sparse.csr_array) -> float:
 def dead(code: scipy.sparse.csr_array) -> float:
     """Share of latents that are zero in every frame."""
     alive = np.unique(code.indices[code.data != 0])
-    return 1 - len(alive) / code.shape[1]
+    return 1 - len(alive) / int(code.shape[1])
 
 
 def _unit(rows: NDArray) -> NDArray[np.float64]:
     """Rows divided by their length; rows of zeros stay."""
     rows = np.asarray(rows, np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+    unit: NDArray[np.float64] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+    return unit
