@@ -82,7 +82,8 @@ class Contest:
         """Time the parts in rotation; `told` of (rounds done, rounds in all)."""
         found = Rounds()
         for number in range(-1, rounds):  # the first one warms up
-            parts = {"streamed": self._stream, "generator": partial(self._generate, number + 1), "trainings": self._train}
+            generate = partial(self._generate, number + 1)
+            parts: dict[str, Callable[[], None]] = {"streamed": self._stream, "generator": generate, "trainings": self._train}
             for name in rotation(PARTS, number + 1):
                 taken = _timed(parts[name])
                 if number >= 0:
