@@ -33,7 +33,7 @@ CARD = MethodCard(
     name="matching_pursuit",
     summary="MP-SAE: the encoder is a matching pursuit over the atoms",
     paper="Costa et al. 2025, arXiv 2506.03093",
-    configurations=1,
+    configurations=11,
 )
 
 ROWS = 128
@@ -49,12 +49,14 @@ BLOCK = 64
 class MatchingPursuit(Autoencoder):
     """A matching-pursuit sparse autoencoder: parameters ``W_dec [F, d]`` and ``b_dec [d]`` alone.
 
-    The learning rate is that of `topk`, the only one that was tried, on planted atoms: all atoms were in use at the end, without
-    resampling. A step takes some eight times as long as one of `topk`.
+    `learning_rate`: chosen among 11 trainings of width 1,024 and k = 16 with six rates. On a million planted frames (`musae bench
+    planted`, a seed of its own) the mean cosine with the true atoms was 0.82 at 5e-3, 0.86 at 2e-2, 0.88 at 4e-2; on 262,144 of
+    nano's frames FVU on pieces set aside was 0.305, 0.293 and 0.302. All atoms were in use at the end, without resampling. A step
+    takes some eight times as long as one of `topk`.
     """
 
     name = CARD.name
-    defaults = Recipe(batch_size=1024, learning_rate=5e-3)
+    defaults = Recipe(batch_size=1024, learning_rate=2e-2)
 
     def __init__(self, width: int = 2048, k: int = 32, seed: int = 0, **recipe: Any) -> None:
         """`width`, `k`, `seed`, `recipe`: see `GradientMethod`. `k` is the number of steps.
