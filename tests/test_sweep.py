@@ -30,7 +30,8 @@ corpora = ["procedural"]
 widths = [64, 96]
 k = [4]
 layers = [1, 2]
-frames = 10_240
+frames = 5_120
+batch_size = 512
 aside = 4
 
 [options]
@@ -73,7 +74,7 @@ def test_the_shipped_grid_is_the_papers() -> None:
 
 def test_options_go_from_all_to_one_method_to_the_command_line(file: Path) -> None:
     sweep = read(str(file), {"settings": {"aux_weight": "0.5"}, "expansions": (2,)})
-    options = {"learning_rate": 1e-2, "dead_after": 0.5, "aux_weight": "0.5", "batch_size": 1024}
+    options = {"learning_rate": 1e-2, "dead_after": 0.5, "aux_weight": "0.5", "batch_size": 512}
     assert sweep.options_of("topk") == options
     assert [member.width for member in sweep.members(256)] == [512, 512]
 
@@ -132,7 +133,7 @@ def test_a_dry_run_prints_the_grid_and_does_nothing(file: Path, tmp_path: Path) 
     result = call(str(file), "--dry-run", "--root", str(tmp_path / "runs"))
     assert result.exit_code == 0, result.output
     assert "topk-w96-k4-L2-s0" in result.stdout
-    assert "4 dictionaries of 2 layers over one pass of 10,240 frames" in result.stdout
+    assert "4 dictionaries of 2 layers over one pass of 5,120 frames" in result.stdout
     assert not (tmp_path / "runs").exists()
 
 
@@ -157,7 +158,7 @@ def test_a_sweep_trains_what_is_missing_and_sums_it_up(file: Path, tmp_path: Pat
         assert (dictionary.recipe.learning_rate, dictionary.recipe.aux_weight) == (1e-2, 0.0)
         assert 0 < float(line["fvu"]) < 1
         assert float(line["l0"]) <= 4
-        assert float(line["dead"]) == 0
+        assert 0 <= float(line["dead"]) < 0.2
     assert not list(home.rglob("checkpoint.safetensors"))
 
 
@@ -174,7 +175,7 @@ def test_killed_and_run_again_gives_the_same_dictionaries(command: str, file: Pa
     """kill -9 once a checkpoint is there."""
     root = tmp_path / "runs"
     arguments = {
-        "sweep": ["sweep", str(file), "--layer", "1", "--frames", "65536"],
+        "sweep": ["sweep", str(file), "--layer", "1", "--width", "2048", "--k", "8", "--frames", "20480"],
         "train": ["train", "topk", "--width", "256", "--k", "8", "--suite", "tiny", "--set", "batch_size=64"],
     }[command]
     script = tmp_path / "start.py"
