@@ -1,6 +1,6 @@
 """Sweep files, and their trainings on a few clips of the embedded generator: it is loaded, and a few seconds of it are run.
 
-Half a minute: each command loads the generator and its tokens, and makes sure that no held-out piece is among them. The test that
+A minute in all: each command loads the generator and its tokens, and makes sure that no held-out piece is among them. The test that
 kills a command starts it three times, in processes of their own, which load PyTorch as well.
 """
 
