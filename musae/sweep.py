@@ -79,7 +79,7 @@ class Sweep(BaseModel):
     """Frames of a step, of all members."""
     order_seed: NonNegativeInt = 0
     """Of the order of frames, of all members; `seeds` are those of the initial weights."""
-    buffer_frames: PositiveInt = 2**16
+    buffer_frames: PositiveInt = 2**18
     """Frames of each layer that are shuffled at once; see `musae.streaming`."""
     batch_clips: PositiveInt = 16
     """Clips of one forward pass of the generator."""

@@ -126,7 +126,7 @@ def test_bad_arguments_are_one_sentence(arguments: list[str], says: str) -> None
 def test_memory_is_buffers_and_three_copies_of_the_weights(tmp_path: Path) -> None:
     training = SweepTraining(read("paper", {"layers": (2,), "widths": (1024,), "k": (32,)}), tmp_path, lambda *_: None)
     weights = 4 * (2 * 1024 * 256 + 1024 + 256)
-    assert memory(training) == 256 * (2 * 65_536 + 4 * 1024) + 4 * weights
+    assert memory(training) == 256 * (2 * 262_144 + 4 * 1024) + 4 * weights
 
 
 def test_a_dry_run_prints_the_grid_and_does_nothing(file: Path, tmp_path: Path) -> None:

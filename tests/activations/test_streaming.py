@@ -10,6 +10,7 @@ import pytest
 import torch
 from toy import FakeGenerator, make_tokens
 
+from musae import streaming
 from musae.activations.harvest import harvest
 from musae.errors import UserError
 from musae.methods.topk import Topk
@@ -147,6 +148,17 @@ def test_sources_sample_the_first_pool() -> None:
     assert torch.equal(source.sample(20, seed=1), x[:20])
     assert not torch.equal(source.sample(20, seed=2), x[:20])
     assert sum(clips for clips, _ in generator.calls) == 5
+
+
+def test_a_sample_of_a_large_pool_is_its_beginning_and_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "SAMPLED", 90)
+    generator = FakeGenerator()
+    source = stream(generator, buffer_frames=240)
+    assert len(source.source(3).sample(1000, seed=1)) == 96
+    assert [clips for clips, _ in generator.calls] == [4, 4]
+    found = list(source.batches(50))
+    assert sum(clips for clips, _ in generator.calls) == 40
+    assert all(torch.equal(a[3], b[3]) for a, b in zip(found, stream(buffer_frames=240).batches(50), strict=True))
 
 
 def test_identity_is_of_all_that_determines_the_frames() -> None:
