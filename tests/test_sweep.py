@@ -1,7 +1,7 @@
 """Sweep files, and their trainings on a few clips of the embedded generator: it is loaded, and a few seconds of it are run.
 
-A minute in all: each command loads the generator and its tokens, and makes sure that no held-out piece is among them. The test that
-kills a command starts it three times, in processes of their own, which load PyTorch as well.
+A minute in all: each command loads the generator and its tokens, and makes sure that no held-out piece is among them. The test
+that kills a command starts it three times, in processes of their own, which load PyTorch as well.
 """
 
 from __future__ import annotations
