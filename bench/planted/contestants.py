@@ -59,10 +59,10 @@ PEERS = (
     Contestant(_DL, "gated", rates=(_RATE,), penalty="l1_penalty", start=0.1),
     Contestant(_DL, "p_anneal", rates=(_RATE,), penalty="initial_sparsity_penalty", start=0.1),
     Contestant(_DL, "jumprelu", rates=(_RATE,), penalty="sparsity_penalty", start=1.0),
-    Contestant("saelens", "matching_pursuit", rates=(3e-3,)),
-    Contestant("sparsify", "topk", {"optimizer": "adam", "auxk_alpha": 1 / 32}, rates=(_RATE,)),
-    Contestant("saelens", "topk", rates=(_RATE,)),
-    Contestant("overcomplete", "topk", rates=(_RATE,)),
+    Contestant("saelens", "matching_pursuit", rates=(3e-3, 1e-2)),
+    Contestant("sparsify", "topk", {"optimizer": "adam", "auxk_alpha": 1 / 32}, rates=(_RATE, 1e-2)),
+    Contestant("saelens", "topk", rates=(_RATE, 1e-2)),
+    Contestant("overcomplete", "topk", rates=(_RATE, 1e-2)),
 )
 """In the order in which they run: one of each method first."""
 
