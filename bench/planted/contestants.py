@@ -48,8 +48,8 @@ class Contestant:
 
 
 _RATES = (5e-3, 1e-2)
-"""Musae's methods learn at 5e-3 to 1e-2 in runs of this length. A library's own rate is for runs a hundred times as long: where it
-was tried, it was far behind."""
+"""Most of musae's methods learn at these rates in runs of this length. A library's own is for runs a hundred times as long: where
+it was tried, it was far behind."""
 _DL = "dictionary_learning"
 
 PEERS = (
