@@ -116,8 +116,10 @@ def _line(
         elif reasons:
             standings[column] = Standing(unscored="; ".join(reasons), seeds=seeds)
         elif own:
-            samples[column] = _sample(own)
-            standings[column] = Standing(interval(samples[column]), seeds=seeds)
+            sample = _sample(own)
+            standings[column] = Standing(interval(sample), seeds=seeds, stream=own[0].file.provenance.stream)
+            if measure.truth or not standings[column].stream:
+                samples[column] = sample
         else:
             standings[column] = Standing()
     better = BETTER[measure.direction]
@@ -125,8 +127,9 @@ def _line(
     if better:
         for group in groups:
             _rank(standings, [column for column in samples if column.group == group], above)
+        apart = frozenset(column for column in columns if standings[column].interval and column.role != "null") - samples.keys()
         for column in columns:
-            standings[column] = replace(standings[column], mark=_mark(column, standings, above, better, groups))
+            standings[column] = replace(standings[column], mark=_mark(column, standings, above, better, groups, apart))
     return Line(
         task=cell.task,
         version=cell.task_version,
@@ -191,14 +194,17 @@ def _mark(
     above: frozenset[tuple[Column, Column]],
     better: int,
     groups: frozenset[tuple[int, float]],
+    apart: frozenset[Column],
 ) -> Mark:
     """How a control, baseline or null stands to the best method (of its own rank group, if it is in one).
+
+    What is `apart`, scored on another stream without labels, is not held against it.
 
     Nulls carry no replicates: they beat the best method beyond its combined interval, and tie with it inside.
     """
     own, intervals = standings[column].interval, {c: s.interval for c, s in standings.items() if s.interval is not None}
     methods = [c for c in intervals if c.role == "method" and (column.group not in groups or c.group == column.group)]
-    if column.role == "method" or own is None or not methods:
+    if column.role == "method" or own is None or not methods or column in apart:
         return ""
     best = max(methods, key=lambda method: intervals[method].value * better)
     if column.role != "null":

@@ -40,7 +40,7 @@ def about(board: Board) -> str:
 
 def notes(board: Board) -> list[str]:
     """Unscored cells with their reasons, missing seeds, uncommitted changes, rows left out; alike ones in one line."""
-    lines = [*_unscored(board), *_missing_seeds(board)]
+    lines = [*_unscored(board), *_other_streams(board), *_missing_seeds(board)]
     if any(commit.endswith("+") for commit in board.commits):
         lines.append("+ scored from a checkout with uncommitted changes")
     reasons: dict[str, list[str]] = {}
@@ -66,6 +66,13 @@ def _unscored(board: Board) -> Iterator[str]:
                 where["scores"][f"{line.task} {line.name}"] = None
     for (reason, methods), where in found.items():
         yield f"unscored: {', '.join(methods)} on {', '.join(where['scores'])} ({', '.join(where['corpora'])}): {reason}"
+
+
+def _other_streams(board: Board) -> Iterator[str]:
+    """One line for every method that was scored on the stream of another generator."""
+    standings = ((c, s) for corpus in board.corpora for line in corpus.lines for c, s in line.standings.items() if s.stream)
+    for name, stream in dict.fromkeys((column.name, standing.stream) for column, standing in standings):
+        yield f"{name}: of the stream of {stream}; scores that read no labels are about that stream, and stand beside the ranks"
 
 
 def _missing_seeds(board: Board) -> Iterator[str]:

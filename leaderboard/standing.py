@@ -49,6 +49,9 @@ class Standing:
     unscored: str = ""
     """Why there is no value, where the column was scored at all."""
     seeds: tuple[int | None, ...] = ()
+    stream: str = ""
+    """Whose residual stream was encoded, where it is not the board's generator's. Scores that read no labels are then about that
+    stream, and are not compared with the others."""
     rank: int | None = None
     tied: bool = False
     """Whether another method of the group has the same rank."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from musae.leaderboard.board import boards
+from musae.leaderboard.notes import notes
 from musae.results import Measure
 
 
@@ -167,3 +168,24 @@ def test_suites_have_boards_of_their_own(make):
 def test_order_of_files_does_not_matter(suite):
     files = suite()
     assert boards(files) == boards(files[::-1])
+
+
+def test_a_control_on_another_stream_is_ranked_by_labels_only(make):
+    """Its FVU is of another stream, and no better for being lower; what is read of the labels is compared."""
+    other = {"method": "untrained", "role": "control"}
+    files = [make(value=0.3), make(value=0.5, method="pca"), make(value=0.1, **other)]
+    labelled = {"metric": "wcsr", "direction": "higher", "truth": "exact"}
+    files += [make(value=0.6, task="chords", measure=labelled), make(value=0.1, task="chords", measure=labelled, **other)]
+    files = [
+        replace(file, provenance=file.provenance.model_copy(update={"stream": "nano@0"})) if file.cell.role == "control" else file
+        for file in files
+    ]
+    [board] = boards(files)
+    lines = {line.metric: line for line in board.corpora[0].lines}
+    control = next(column for column in board.corpora[0].columns if column.name == "untrained")
+    topk = next(column for column in board.corpora[0].columns if column.name == "topk")
+    fvu, wcsr = lines["fvu"].standings, lines["wcsr"].standings
+    assert (fvu[control].rank, fvu[control].mark, fvu[topk].rank) == (None, "", 1)
+    assert fvu[control].interval.value == pytest.approx(0.1)
+    assert (wcsr[topk].rank, wcsr[control].rank) == (1, 2)
+    assert any("untrained: of the stream of nano@0" in line for line in notes(board))
