@@ -47,6 +47,7 @@ def command(suite: str, root: Path | None, workers: int | None, published: Path 
       musae run --root /scratch/musae --workers 8
     """
     from musae.cli.progress import progress
+    from musae.cli.published import checkout_results
     from musae.evaluation import is_done, jobs, prepare
     from musae.provenance import cores
     from musae.results import read_all
@@ -54,7 +55,7 @@ def command(suite: str, root: Path | None, workers: int | None, published: Path 
 
     begun = time.monotonic()
     card = suite_card(suite)
-    theirs = read_all(published) if published is not None else read_all(*_checkout_results())
+    theirs = read_all(published) if published is not None else read_all(*checkout_results())
     workspace = Workspace(card, root if root is not None else runs_root())
     workers = workers or cores()
     if dry_run:
@@ -109,12 +110,6 @@ def _report(workspace: Workspace, published: Sequence[RowFile], details: bool) -
     if details:
         for line in (*found.details(), *(verdict for board in boards(files) for verdict in verdicts(board))):
             click.echo(f"  {line}")
-
-
-def _checkout_results() -> list[Path]:
-    """The published rows of the checkout that this package runs from: a folder, or nothing."""
-    folder = Path(__file__).resolve().parents[2] / "results"
-    return [folder] if folder.is_dir() else []
 
 
 SECONDS = {"render": 4.3e-4, "harvest": 4.5e-5, "fit": 4.7e-8, "score": 12.0}

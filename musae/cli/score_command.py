@@ -17,7 +17,9 @@ from musae.files import runs_root
 @options.suite
 @options.root
 def command(dictionary: str, suite: str, root: Path | None) -> None:
-    """Score a dictionary with a suite's tasks and print it beside the rows of the suite's own run.
+    """Score a dictionary with a suite's tasks and print it beside the rows of the suite's own run, controls among them.
+
+    Where the suite was not run here, the published rows of the checkout stand beside it.
 
     DICTIONARY is a file that musae saved, a checkpoint of SAELens, sparsify, dictionary_learning, Gemma Scope or overcomplete
     (its folder, or its file of weights), or a Hugging Face hub id such as org/repo/folder. The format is recognised; what was
@@ -30,6 +32,7 @@ def command(dictionary: str, suite: str, root: Path | None) -> None:
       musae score org/repo/layers.5
     """
     from musae.cli.progress import progress
+    from musae.cli.published import of_suite
     from musae.evaluation import check_stream, score
     from musae.formats.recognise import describe, load
     from musae.leaderboard import render_files
@@ -46,6 +49,9 @@ def command(dictionary: str, suite: str, root: Path | None) -> None:
             show(f"score on {corpus}", 0, 1)
             score(workspace, loaded, loaded.seed, corpus, workspace.scored)
             show(f"score on {corpus}", 1, 1)
-    folders = [folder for folder in (workspace.results, workspace.scored) if folder.exists()]
+    beside = [workspace.results] if workspace.results.exists() else of_suite(card)
+    if beside != [workspace.results]:
+        where = f"beside it stand the published rows, {beside[0]}" if beside else "no rows stand beside it"
+        click.echo(f"suite {suite!r} was not run here: {where}; `musae run --suite {suite}` makes its own.\n", err=True)
     width = max(80, shutil.get_terminal_size((120, 24)).columns)
-    click.echo(render_files(read_all(*folders), "table", width=width, color=sys.stdout.isatty()), nl=False)
+    click.echo(render_files(read_all(*beside, workspace.scored), "table", width=width, color=sys.stdout.isatty()), nl=False)

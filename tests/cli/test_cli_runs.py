@@ -86,6 +86,23 @@ def test_train_and_score_one_dictionary(root, suite):
     assert "pca" in scored.stdout
 
 
+def test_where_the_suite_was_not_run_published_rows_stand_beside(root, suite, tmp_path, monkeypatch):
+    """So that nobody's dictionary stands on a board without controls."""
+    call("publish", "--suite", suite, "--root", str(root), "--to", str(tmp_path / "results"))
+    trained = call("train", "pca", "--suite", suite, "--root", str(root))
+    [own] = root.glob("tiny-v*/results")
+    aside = own.rename(tmp_path / "aside")
+    try:
+        for published, says in (([tmp_path / "results"], "the published rows"), ([], "no rows stand beside it")):
+            monkeypatch.setattr("musae.cli.published.checkout_results", lambda found=published: found)
+            scored = call("score", trained.stdout.split()[0], "--suite", suite, "--root", str(root))
+            assert scored.exit_code == 0, scored.output
+            assert says in scored.stderr
+            assert ("random" in scored.stdout) == bool(published)
+    finally:
+        aside.rename(own)
+
+
 def test_checkpoints_of_another_library_are_scored_and_told_apart(root, suite, tmp_path):
     """Two of the same sizes, written as SAELens writes them: a column each, by the names of their folders."""
     for seed, name in enumerate(("first", "second")):
