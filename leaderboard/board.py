@@ -31,7 +31,7 @@ class _Member:
 
     @property
     def column(self) -> Column:
-        return Column(self.measure.control, "null") if self.measure.control else _column(self.file.cell)
+        return Column(self.measure.control, "null") if self.measure.control else column_of(self.file.cell)
 
     @property
     def key(self) -> Key:
@@ -71,7 +71,7 @@ def _corpus(name: str, files: list[RowFile], order: Mapping[str, Sequence[str]])
     members = [_Member(file, measure) for file in files for measure in file.measures if not measure.label]
     main = [member for member in members if member.measure.main]
     controls = [member for member in members if member.measure.control]
-    columns = {_column(file.cell) for file in files}
+    columns = {column_of(file.cell) for file in files}
     together = Counter(column.group for column in columns)
     groups = frozenset(group for group, count in together.items() if group is not None and count > 1)
 
@@ -214,8 +214,10 @@ def _mark(
     return "beats" if (own.value - intervals[best].value) * better > 0 else ""
 
 
-def _column(cell: Cell) -> Column:
-    return Column(cell.title or cell.method, cell.role, cell.width, cell.k, cell.training_frames, cell.configurations)
+def column_of(cell: Cell) -> Column:
+    """The column that a cell's rows stand in; a title, which two dictionaries may share, is told apart by the hash."""
+    name = f"{cell.title}#{cell.dictionary[:6]}" if cell.title else cell.method
+    return Column(name, cell.role, cell.width, cell.k, cell.training_frames, cell.configurations)
 
 
 def _suite_order(suite: str) -> dict[str, tuple[str, ...]]:

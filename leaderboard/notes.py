@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 from musae.leaderboard.standing import Board, Column, CorpusBoard
 
+OFF = 0.1
+"""Relative distance of a measured L0 from k that is worth a note."""
+
 LEGEND = (
     (
         "1  2=",
@@ -40,7 +43,7 @@ def about(board: Board) -> str:
 
 def notes(board: Board) -> list[str]:
     """Unscored cells with their reasons, missing seeds, uncommitted changes, rows left out; alike ones in one line."""
-    lines = [*_unscored(board), *_other_streams(board), *_missing_seeds(board)]
+    lines = [*_unscored(board), *_other_streams(board), *_off_budget(board), *_missing_seeds(board)]
     if any(commit.endswith("+") for commit in board.commits):
         lines.append("+ scored from a checkout with uncommitted changes")
     reasons: dict[str, list[str]] = {}
@@ -73,6 +76,15 @@ def _other_streams(board: Board) -> Iterator[str]:
     standings = ((c, s) for corpus in board.corpora for line in corpus.lines for c, s in line.standings.items() if s.stream)
     for name, stream in dict.fromkeys((column.name, standing.stream) for column, standing in standings):
         yield f"{name}: of the stream of {stream}; scores that read no labels are about that stream, and stand beside the ranks"
+
+
+def _off_budget(board: Board) -> Iterator[str]:
+    """One line for every method whose measured L0 is far from the k that it is ranked under."""
+    for corpus in board.corpora:
+        for column, standing in ((c, s) for line in corpus.lines if line.metric == "l0" for c, s in line.standings.items()):
+            held, found = column.k, standing.interval
+            if corpus.ranked(column) and held and found and abs(found.value / held - 1) > OFF:
+                yield f"{column.name} is ranked under L0 {held:g}, and has {found.value:.1f} on {corpus.corpus}"
 
 
 def _missing_seeds(board: Board) -> Iterator[str]:

@@ -6,13 +6,12 @@ so that one sees which of the two makes an interval wide.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from musae.errors import UserError
-from musae.leaderboard.board import boards
+from musae.leaderboard.board import boards, column_of
 from musae.leaderboard.collect import collect
 from musae.leaderboard.layout import Grid, Shown, number
 from musae.leaderboard.standing import CorpusBoard, Line
@@ -28,40 +27,42 @@ def spread(files: Iterable[RowFile], metric: str) -> list[Grid]:
     Raises UserError for a metric that is no main score here.
     """
     files = list(files)
-    found = [grid for board in boards(files) for corpus in board.corpora for grid in _grids(corpus, files, metric)]
+    found = [
+        grid
+        for selection, board in zip(collect(files), boards(files), strict=True)
+        for corpus in board.corpora
+        for grid in _grids(f"{board.suite} v{board.suite_version}", corpus, selection.files, metric)
+    ]
     if not found:
         known = sorted({measure.metric for file in files for measure in file.measures if measure.main})
         raise UserError(f"no main score {metric!r} with two seeds in these rows; main scores: {', '.join(known)}.")
     return found
 
 
-def _grids(corpus: CorpusBoard, files: list[RowFile], metric: str) -> Iterator[Grid]:
+def _grids(suite: str, corpus: CorpusBoard, files: Sequence[RowFile], metric: str) -> Iterator[Grid]:
     for line in corpus.lines:
         if line.metric == metric:
             rows = tuple(_rows(corpus, line, files))
             if rows:
                 truth = f" · {line.truth}" if line.truth else ""
-                title = f"{corpus.corpus}@{corpus.revision} · {line.task}@{line.version} · {line.name}{truth}"
+                title = f"{suite} · {corpus.corpus}@{corpus.revision} · {line.task}@{line.version} · {line.name}{truth}"
                 yield Grid(title, tuple(map(Shown, HEADER)), (("", rows),))
 
 
-def _rows(corpus: CorpusBoard, line: Line, files: list[RowFile]) -> Iterator[tuple[Shown, ...]]:
-    kept = [file for selection in collect(files) for file in selection.files]
+def _rows(corpus: CorpusBoard, line: Line, files: Sequence[RowFile]) -> Iterator[tuple[Shown, ...]]:
     values = {
-        (file.cell.method, file.cell.width, file.cell.k, file.cell.seed): measure.value
-        for file in kept
+        (column_of(file.cell), file.cell.seed): measure.value
+        for file in files
         if (file.cell.corpus, file.cell.task) == (corpus.corpus, line.task)
         for measure in file.measures
         if measure.main and (measure.metric, measure.truth, measure.probe_k) == (line.metric, line.truth, line.probe_k)
         if measure.value is not None and file.cell.seed is not None
     }
-    order = {column.name: place for place, column in enumerate(corpus.columns)}
-    keys = sorted(values, key=lambda key: (order.get(key[0], len(order)), key[1] or 0, key[2] or 0, key[3]))
-    for (method, width, k), members in groupby(keys, key=lambda key: key[:3]):
-        own = np.array([values[key] for key in members])
+    for column in corpus.columns:
+        own = np.array([value for (of, _), value in values.items() if of == column])
         if len(own) > 1:
-            interval = next((s.interval for c, s in line.standings.items() if (c.name, c.width, c.k) == (method, width, k)), None)
+            interval = line.standings[column].interval
             ends = interval.pieces if interval else None
             shown = (own.mean(), own.std(ddof=1), own.min(), own.max(), (ends[1] - ends[0]) / 2 if ends else None)
             numbers = (Shown("–" if v is None else number(float(v), DECIMALS)) for v in shown)
-            yield (Shown(method), Shown(str(len(own))), *numbers)
+            yield (Shown(column.name), Shown(str(len(own))), *numbers)

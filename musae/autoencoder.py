@@ -96,11 +96,16 @@ class Autoencoder(GradientMethod):
         silent.masked_fill_(counts[:-1] > 0, 0)
         return (silent > self.buffers["limit"]).nonzero().squeeze(1)
 
+    @property
+    def encoder_bias(self) -> Tensor:
+        """What is added to ``W_enc z`` before a latent is judged to fire ``[F]``."""
+        return self.parameters["b_enc"]
+
     def auxiliary(self, z: Tensor, error: Tensor, dead: Tensor) -> Tensor:
         """The auxiliary loss of dead latents, relative to what all processes together left over."""
         p = self.parameters
         best = self.recipe.aux_k or max(1, z.shape[1] // 2)
-        loss = auxk(z, error.to(z.dtype), p["W_enc"], p["b_enc"], p["W_dec"], dead, best)
+        loss = auxk(z, error.to(z.dtype), p["W_enc"], self.encoder_bias, p["W_dec"], dead, best)
         if parallel.size() > 1:
             mine = error.square().mean()
             loss = loss * (mine / parallel.mean(mine, len(z)).clamp_min(TINY))

@@ -428,7 +428,7 @@ def load(path: Path | str) -> Dictionary:
         raise UserError(f"{path}: no such file; give the file that a dictionary was saved to.")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {})["musae"])
+            metadata = _metadata(json.loads((file.metadata() or {})["musae"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file, not a dict)
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise UserError(f"{path}: not a saved dictionary, or damaged ({error}); delete it and train it again.") from error
@@ -437,7 +437,7 @@ def load(path: Path | str) -> Dictionary:
     cls = registry.load("methods", metadata["method"]).METHOD
     try:
         dictionary = cast(Dictionary, cls(**metadata["config"]))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(
             f"{path}: {metadata['method']} takes other hyper-parameters here ({error}); use the musae that saved it."
         ) from error
@@ -445,6 +445,18 @@ def load(path: Path | str) -> Dictionary:
     if _hash(metadata["method"], metadata["config"], tensors) != metadata["hash"]:
         raise UserError(f"{path}: its tensors do not match their checksum {metadata['hash']}; delete it and train it again.")
     return dictionary
+
+
+def _metadata(found: Any) -> dict[str, Any]:
+    """A saved dictionary's metadata. Raises ValueError where it has another shape."""
+    wanted = {"method": str, "config": dict, "trained": dict, "hash": str}
+    if not isinstance(found, dict) or "format" not in found:
+        raise ValueError("its metadata name no format")
+    if found["format"] == FORMAT:
+        for name, kind in wanted.items():
+            if not isinstance(found.get(name), kind):
+                raise ValueError(f"its metadata have no {name}, or one of another type")
+    return found
 
 
 def generator(purpose: str, seed: int) -> torch.Generator:

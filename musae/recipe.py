@@ -35,7 +35,8 @@ class Recipe:
     precision: Precision = "float32"
     """Of frames and weights in the kernels of the reconstruction; master weights, moments and sums are float32 always."""
     ema: float = 0.0
-    """Decay, a step, of the moving average of the weights that is frozen in place of the last ones; 0 freezes the last ones."""
+    """Decay, a step, of the moving average of the weights that is frozen in place of the last ones; 0 freezes the last ones. What
+    is no weight, the threshold of BatchTopK among it, is that of the last ones."""
     dead_after: float = 1 / 16
     """A latent that was silent for this share of the run's frames is dead. Gao et al. (2024) say 10 M frames, more than a whole
     run here; a latent that fires once in 10,000 frames is still seen several times in a sixteenth of a million."""

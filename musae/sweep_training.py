@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musae import parallel, registry
+from musae import parallel, registry, streaming
 from musae.activations.store import ITEM
 from musae.activations.tokens import Tokens
 from musae.dictionary import Dictionary, load
@@ -138,7 +138,8 @@ class SweepTraining:
         found = {}
         for member, method in self.members.items():
             parts = json.dumps([method.name, method.config(), stream.source(member.layer).identity], sort_keys=True)
-            digest = hashlib.sha256(parts.encode() + source_of("methods", member.method)).hexdigest()[:8]
+            sources = source_of("methods", member.method) + Path(streaming.__file__).read_bytes()
+            digest = hashlib.sha256(parts.encode() + sources).hexdigest()[:8]
             found[member] = self.home / f"{member.name}-{digest}.safetensors"
         return found
 

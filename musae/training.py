@@ -74,6 +74,8 @@ class GradientMethod(Dictionary):
         self.k = k
         self.seed = seed
         self.recipe = self.defaults.changed(self.name, recipe)
+        if self.recipe.resample and self.fixed:
+            raise UserError(f"{self.name}: resample = {self.recipe.resample} would change what is fixed here; leave it at 0.")
         self.parameters: dict[str, Tensor] = {}
         """Learnt tensors, float32, requiring gradients; set by `start`."""
         self.buffers: dict[str, Tensor] = {}
@@ -194,6 +196,7 @@ class Trainer:
         self.done += 1
         if method.recipe.resamples(self.done, self.steps):
             method.resample(x.to(self.device), self.moments)
+            self._average_anew()
         self.window.add(len(x) * method.sequence, figures)
         self.seconds += time.perf_counter() - begun
         if self._passes(REPORTS):
@@ -229,6 +232,15 @@ class Trainer:
         weight = 1 - min(self.method.recipe.ema, (self.done + 1) / (self.done + 10))
         for name, average in self.averages.items():
             average.lerp_(self.method.parameters[name].detach(), weight)
+
+    @torch.no_grad()
+    def _average_anew(self) -> None:
+        """Where a row has not learnt since it started anew (its second moment is 0), its average starts there, too."""
+        for name, average in self.averages.items():
+            fresh = (
+                (self.moments[f"sq.{name}"].flatten(1) if average.dim() > 1 else self.moments[f"sq.{name}"][:, None]).eq(0).all(1)
+            )
+            average[fresh] = self.method.parameters[name].detach()[fresh]
 
     def _passes(self, times: int) -> bool:
         """Whether the step just done is one of so many, evenly spread over the run."""

@@ -16,6 +16,7 @@ with older ones. Other methods and tasks are not part of it: adding one leaves t
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import json
@@ -78,9 +79,27 @@ def digest(suite: SuiteCard) -> str:
 
 
 def source_of(kind: str, name: str) -> bytes:
-    """The source of a registered module."""
-    spec = importlib.util.find_spec(registry.find(kind, name).module)
-    return Path(spec.origin).read_bytes() if spec and spec.origin else b""
+    """The source of a registered module, and of those beside it that it builds on."""
+    first = registry.find(kind, name).module
+    beside, waiting, found = first.rpartition(".")[0] + ".", [first], dict[str, bytes]()
+    while waiting:
+        module = waiting.pop()
+        spec = importlib.util.find_spec(module)
+        found[module] = Path(spec.origin).read_bytes() if spec and spec.origin else b""
+        imports = [node for node in ast.walk(ast.parse(found[module])) if isinstance(node, ast.ImportFrom)]
+        named = [node.module or "" for node in imports] + [
+            f"{node.module}.{name.name}" for node in imports for name in node.names
+        ]
+        waiting += [other for other in named if other.startswith(beside) and other not in found and _is_module(other)]
+    return b"\0".join(found[module] for module in sorted(found))
+
+
+def _is_module(name: str) -> bool:
+    """Whether a dotted name is a module rather than something within one."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # its parent is no package
+        return False
 
 
 @contextmanager

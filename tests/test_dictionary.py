@@ -177,3 +177,11 @@ def test_frames_that_do_not_fill_their_clips_are_refused() -> None:
         TensorFrames(torch.zeros(10, 3), frames_per_clip=5).sequences(1, 6, seed=0)
     with pytest.raises(UserError, match="how they follow"):
         TensorFrames(torch.zeros(10, 3), "mine").sequences(1, 2, seed=0)
+
+
+@pytest.mark.parametrize("metadata", ["[]", '{"format": 1}', '{"format": 1, "method": 3}', '{"method": "topk"}', "3"])
+def test_metadata_of_another_shape_are_one_sentence(tmp_path: Path, metadata: str) -> None:
+    path = tmp_path / "crafted.safetensors"
+    save_file({"W_dec": torch.ones(2, 3)}, path, metadata={"musae": metadata})
+    with pytest.raises(UserError, match="not a saved dictionary, or damaged"):
+        load(path)

@@ -19,9 +19,11 @@ from safetensors.torch import load_file
 from musae import parallel, registry
 from musae.training import GradientMethod
 
-TOLERANCE = {"float32": 5e-3, "bfloat16": 2e-2}
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 """Norm of the difference of a parameter, relative to its own, after a hundred steps. Sums over rows are taken in another order:
-1e-7 is what most methods show. Where a selection among equals falls otherwise (matching_pursuit), some rows differ by a step."""
+1e-7 is what most methods show, and a choice that falls otherwise by rounding can move a row by a step."""
+PURSUIT = 5e-3
+"""The same for matching pursuit: k greedy choices a frame often fall otherwise."""
 
 
 def unexplained(method: GradientMethod, x: torch.Tensor) -> float:
@@ -53,7 +55,8 @@ def test_two_processes_train_what_one_trains(two_processes: Path, case: str) -> 
             assert torch.equal(first[name], expected), f"{name}: counted otherwise than by one process"
             continue
         difference = float((first[name] - expected).norm() / (expected.norm() + 1e-12))
-        assert difference <= TOLERANCE[method.recipe.precision], f"{name} differs by {difference:.1e}"
+        most = PURSUIT if case == "matching_pursuit" else TOLERANCE[method.recipe.precision]
+        assert difference <= most, f"{name} differs by {difference:.1e}"
     x = frames().sample(FRAMES, seed=0)
     fvu = unexplained(method, x)
     method.tensors = {name.partition("/")[2]: tensor for name, tensor in first.items() if name.startswith("frozen/")}

@@ -216,3 +216,13 @@ from musae.cli import main
 main()
 """
 """Runs the command line with a suite of 10,240 training frames."""
+
+
+def test_what_a_method_builds_on_is_part_of_its_source() -> None:
+    """So that editing topk renews the controls that inherit from it."""
+    from musae.workspace import source_of
+
+    own = source_of("methods", "topk")
+    assert own in source_of("methods", "frozen_decoder")
+    assert source_of("methods", "matching_pursuit") in source_of("methods", "kmeans")
+    assert b"class FrozenDecoder" not in own

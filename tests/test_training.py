@@ -16,7 +16,7 @@ from musae.methods.topk import Topk
 from musae.metrics_log import JsonLines, tracker
 from musae.recipe import Recipe
 from musae.testing import sample_frames
-from musae.training import CHECKPOINT, LOG
+from musae.training import CHECKPOINT, LOG, Trainer
 
 SMALL = {"width": 32, "k": 3, "batch_size": 50, "epochs": 2, "dead_after": 0.05}
 
@@ -163,3 +163,19 @@ def test_trackers_receive_figures_or_say_how_to_install(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "trackio", None)
     with pytest.raises(UserError, match=r"musae\[trackio\]"):
         tracker("trackio", "project", "run")
+
+
+def test_averages_of_rows_that_start_anew_start_there(frames: TensorFrames) -> None:
+    """Otherwise a resampled atom would be frozen half-way to the dead direction that it had."""
+    trainer = Trainer(Topk(**SMALL, ema=0.9), frames)
+    for x in frames.batches(50, seed=0):
+        trainer.advance(x)
+    for name in ("W_enc", "b_enc", "W_dec"):
+        with torch.no_grad():
+            trainer.method.parameters[name][3] = 7
+        trainer.moments[f"sq.{name}"][3] = 0
+    before = trainer.averages["W_dec"].clone()
+    trainer._average_anew()
+    assert bool((trainer.averages["W_dec"][3] == 7).all())
+    assert float(trainer.averages["b_enc"][3]) == 7
+    assert torch.equal(trainer.averages["W_dec"][4:], before[4:])

@@ -71,12 +71,16 @@ def write(dictionary: Dictionary, destination: Path, target: str) -> Path:
     if target == OWN:
         return dictionary.save(destination if destination.suffix else destination / OWN_FILE)
     frozen = Frozen.of(dictionary, target)
+    there = next(folder for folder in (destination, *destination.absolute().parents) if folder.exists())
     with writing(destination / "checkpoint"):
         destination.mkdir(parents=True, exist_ok=True)
         try:
             known[target].write(frozen, destination)
-        except UserError:
-            destination.rmdir()  # refused before anything was written
+        except UserError:  # refused before anything was written: what was made goes again
+            made = destination.absolute()
+            while made != there.absolute():
+                made.rmdir()
+                made = made.parent
             raise
     return destination
 

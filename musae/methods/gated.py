@@ -62,6 +62,10 @@ class Gated(Penalised):
         none = torch.zeros_like(levels)
         return {"gate_bias": -levels, "log_magnitude": none, "magnitude_bias": none.clone()}
 
+    @property
+    def encoder_bias(self) -> Tensor:
+        return self.parameters["gate_bias"]
+
     def revived(self, z: Tensor, dead: Tensor, directions: Tensor) -> dict[str, Tensor]:
         rows = super().revived(z, dead, directions)
         del rows["b_enc"]

@@ -44,6 +44,8 @@ class Imported(Dictionary):
         words.
         """
         super().__init__()
+        if rule not in frozen.TENSORS:
+            raise UserError(f"imported: rule = {rule!r} is none of {', '.join(frozen.TENSORS)}; use the musae that saved it.")
         self.width = width
         self.k = k
         self.seed = seed

@@ -56,7 +56,8 @@ class Matryoshka(BatchBudget):
         super().__init__(width, k, seed, **recipe)
         self.prefixes = prefixes
         shares = tuple(prefixes)
-        if not shares or shares[-1] != 1 or shares[0] <= 0 or any(a >= b for a, b in pairwise(shares)):
+        numbers = all(isinstance(share, int | float) for share in shares)
+        if not numbers or shares[-1:] != (1,) or any(a >= b for a, b in pairwise((0, *shares))):
             raise UserError(f"{self.name}: prefixes = {prefixes!r} must rise from above 0 to 1, as (0.25, 0.5, 1) does.")
 
     def config(self) -> dict[str, Any]:

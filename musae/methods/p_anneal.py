@@ -86,10 +86,11 @@ class PAnneal(Penalised):
             with torch.no_grad():
                 old = ((values + SMALL).pow(before) - SMALL**before).sum()
                 sums = parallel.add(torch.stack([old, powers.sum()]))
-                self.buffers["ratio"].mul_(sums[0] / sums[1])
-                self.buffers["p"].fill_(now)
+                if sums[1] > 0:  # a batch without an active latent says nothing of the penalty's strength
+                    self.buffers["ratio"].mul_(sums[0] / sums[1])
+                    self.buffers["p"].fill_(now)
         loss = functional.mse_loss(z_hat, z.float()) + self.coefficient * self.buffers["ratio"].clone() * powers.sum() / z.numel()
-        return loss, {"l0": active.sum() / len(z), "p": torch.tensor(now)}, z_hat, active
+        return loss, {"l0": active.sum() / len(z), "p": z.new_tensor(now, dtype=torch.float32)}, z_hat, active
 
 
 METHOD = PAnneal

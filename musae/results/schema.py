@@ -78,8 +78,11 @@ class Cell(_Frozen):
 
     @property
     def slot(self) -> Cell:
-        """The cell whatever its dictionary's hash: a newer dictionary of the same method, seed and sizes takes its place."""
-        return self.model_copy(update={"dictionary": "0" * 12})
+        """The cell whatever its dictionary's hash: a newer dictionary of the same method, seed and sizes takes its place.
+
+        What has a title was trained elsewhere, and is superseded by nothing but itself.
+        """
+        return self if self.title else self.model_copy(update={"dictionary": "0" * 12})
 
 
 class Measure(_Frozen):

@@ -61,8 +61,8 @@ def cell(**changed) -> Cell:
 def test_imported_ones_of_the_same_sizes_are_told_apart_on_the_board():
     one, other = cell(title="org/one", dictionary="1" * 12), cell(title="org/other", dictionary="2" * 12)
     assert one.slot != other.slot, "neither supersedes the other"
-    assert one.slot == cell(title="org/one", dictionary="3" * 12).slot
-    columns = [board._column(each) for each in (one, other, cell(method="topk"))]
-    assert [column.name for column in columns] == ["org/one", "org/other", "topk"]
+    assert one.slot != cell(title="org/one", dictionary="3" * 12).slot, "nor does one of the same title"
+    columns = [board.column_of(each) for each in (one, other, cell(method="topk"))]
+    assert [column.name for column in columns] == ["org/one#111111", "org/other#222222", "topk"]
     assert len(set(columns)) == 3
     assert collect.collect([]) == []

@@ -189,3 +189,20 @@ def test_a_control_on_another_stream_is_ranked_by_labels_only(make):
     assert fvu[control].interval.value == pytest.approx(0.1)
     assert (wcsr[topk].rank, wcsr[control].rank) == (1, 2)
     assert any("untrained: of the stream of nano@0" in line for line in notes(board))
+
+
+def test_two_imported_dictionaries_of_one_title_have_a_column_each(make):
+    imported = {"method": "imported", "title": "layer_5/trainer_0", "seed": None}
+    files = [make(value=0.3, dictionary="a" * 12, **imported), make(value=0.4, dictionary="b" * 12, **imported)]
+    found = standings(files)
+    assert {name: standing.interval.value for name, standing in found.items()} == pytest.approx(
+        {"layer_5/trainer_0#aaaaaa": 0.3, "layer_5/trainer_0#bbbbbb": 0.4}
+    )
+
+
+def test_an_l0_far_from_k_is_noted(make):
+    l0 = {"metric": "l0", "direction": "none"}
+    [board] = boards(
+        [make(value=40.0, measure=l0, task="sparsity"), make(value=32.5, measure=l0, task="sparsity", method="random")]
+    )
+    assert [line for line in notes(board) if "ranked under" in line] == ["topk is ranked under L0 32, and has 40.0 on chorales"]

@@ -42,3 +42,13 @@ def test_no_csv_of_it(make, tmp_path):
     refused = CliRunner().invoke(main, ["leaderboard", str(tmp_path), "--seeds", "fvu", "--format", "csv"])
     assert refused.exit_code == 2
     assert "--format csv without it" in refused.stderr
+
+
+def test_suites_are_not_mixed(make):
+    files = [make(value=value, seed=seed) for seed, value in enumerate((0.2, 0.4))]
+    files += [make(value=value + 1, seed=seed, suite="other") for seed, value in enumerate((0.2, 0.4))]
+    grids = spread(files, "fvu")
+    assert [(grid.title.split(" ")[0], grid.sections[0][1][0][2].text) for grid in grids] == [
+        ("other", "1.3000"),
+        ("quick", ".3000"),
+    ]

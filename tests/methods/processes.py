@@ -16,6 +16,7 @@ def together(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[int], A
     here, barrier = threading.local(), threading.Barrier(count)
     slots: list[Any] = [None] * count
     results: list[Any] = [None] * count
+    failures: list[BaseException] = []
 
     def exchange(x: Tensor) -> list[Tensor]:
         slots[here.rank] = x.clone()
@@ -28,9 +29,9 @@ def together(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[int], A
         here.rank = rank
         try:
             results[rank] = act(rank)
-        except BaseException:
+        except BaseException as failure:
+            failures.append(failure)
             barrier.abort()
-            raise
 
     monkeypatch.setattr(parallel, "size", lambda: count)
     monkeypatch.setattr(parallel, "rank", lambda: here.rank)
@@ -42,4 +43,6 @@ def together(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[int], A
     for thread in threads:
         thread.join(120)
     monkeypatch.undo()
+    if failures:
+        raise failures[0]
     return results

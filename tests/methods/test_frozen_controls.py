@@ -61,3 +61,9 @@ def test_training_all_of_it_is_better() -> None:
         for d in [trained(method)[0]]
     }
     assert min(left, key=left.__getitem__) is Topk
+
+
+@pytest.mark.parametrize("method", [FrozenDecoder, FrozenEncoder])
+def test_what_is_fixed_does_not_start_anew(method: type[Topk]) -> None:
+    with pytest.raises(UserError, match="resample = 2 would change what is fixed here"):
+        method(resample=2)

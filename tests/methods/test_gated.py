@@ -1,5 +1,7 @@
 """Gated: gradients against the dense definition, with the decoder that is frozen for the gates alone."""
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 from torch.nn import functional
@@ -53,3 +55,12 @@ def test_the_penalty_shrinks_relus_code_and_not_the_gated_one() -> None:
         factor[method.name] = float(x_hat.square().sum() / (x_hat * centred).sum())
     assert factor["gated"] == pytest.approx(1, abs=0.05)
     assert factor["relu"] < 0.8
+
+
+def test_dead_latents_may_have_an_auxiliary_loss() -> None:
+    """Its gradient reaches the gates' biases, which are the encoder's here."""
+    lines: list[Mapping[str, float]] = []
+    gated = Gated(width=96, k=2, batch_size=100, aux_weight=0.03, dead_after=0.001)
+    gated.fit(TensorFrames(sample_frames(2000)), reports=[lines.append])
+    assert max(line["dead"] for line in lines) > 0
+    assert bool(gated.atoms.isfinite().all())

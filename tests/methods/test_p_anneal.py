@@ -62,3 +62,8 @@ def test_when_p_falls_the_penalty_stays() -> None:
 def test_a_power_that_is_no_norms_is_refused(p_end: float) -> None:
     with pytest.raises(UserError, match=r"p_anneal: p_end = .*above 0"):
         PAnneal(p_end=p_end)
+
+
+def test_frames_without_an_active_latent_do_not_spoil_the_penalty() -> None:
+    fitted = PAnneal(width=32, k=2, batch_size=100).fit(TensorFrames(torch.zeros(4000, 8)))
+    assert bool(fitted.buffers["ratio"].isfinite())
