@@ -98,6 +98,10 @@ class GradientMethod(Dictionary):
         Called once for each part of a batch; it may update `buffers`, by what all processes found (`musae.parallel`).
         """
 
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of a step (0, 1, ...) of so many."""
+        return self.recipe.rate(step, steps)
+
     def constrain(self) -> None:
         """Called after each step, for constraints on the parameters beyond `unit_norm`."""
 
@@ -188,7 +192,7 @@ class Trainer:
         begun = time.perf_counter()
         method, number = self.method, self.done
         method.progress = number / self.steps
-        rate = method.recipe.rate(number, self.steps)
+        rate = method.rate(number, self.steps)
         figures = step(method, x.to(self.device), self.moments, number + 1, rate)
         if figures is None:
             self._stop()

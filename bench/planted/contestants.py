@@ -60,7 +60,7 @@ PEERS = (
     Contestant(_DL, "gated", rates=_RATES, penalty="l1_penalty", start=0.1),
     Contestant(_DL, "p_anneal", rates=_RATES, penalty="initial_sparsity_penalty", start=0.1),
     Contestant(_DL, "jumprelu", rates=_RATES, penalty="sparsity_penalty", start=1.0),
-    Contestant("saelens", "matching_pursuit", rates=(3e-3, 1e-2)),
+    Contestant("saelens", "matching_pursuit", rates=(1e-2, 2e-2, 4e-2, 5e-2)),
     Contestant("sparsify", "topk", {"optimizer": "adam", "auxk_alpha": 1 / 32}, rates=_RATES),
     Contestant("saelens", "topk", rates=_RATES),
     Contestant("overcomplete", "topk", rates=_RATES),

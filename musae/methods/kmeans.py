@@ -24,7 +24,7 @@ from torch.nn import functional
 from musae.card import MethodCard
 from musae.dictionary import Dictionary, FrameSource, Report, SparseCode, generator
 from musae.least_squares import fit_decoder
-from musae.methods.matching_pursuit import pursue
+from musae.methods.matching_pursuit import choose, pursue
 
 CARD = MethodCard(
     name="kmeans",
@@ -75,20 +75,24 @@ class Kmeans(Dictionary):
             for report in reports:
                 report({"step": iteration + 1, "steps": self.iterations, "dead": float(empty.float().mean())})
         W_dec, b_dec, seen = fit_decoder(
-            self, frames, lambda x: pursue(x - mean, centroids, self.k), width=self.width, at_most=self.frames
+            self, frames, lambda x: _code(x - mean, centroids, self.k), width=self.width, at_most=self.frames
         )
         self.tensors = {"centroids": centroids, "mean": mean, "W_dec": W_dec, "b_dec": b_dec}
         self.trained = {"frames": max(seen, len(x)), "store": frames.identity}
         return self.freeze()
 
     def encode(self, x: Tensor) -> SparseCode:
-        return pursue(self.checked(x) - self._tensor("mean"), self.tensors["centroids"], self.k)
+        return _code(self.checked(x) - self._tensor("mean"), self.tensors["centroids"], self.k)
 
     def _draw(self, x: Tensor, count: int, draw: torch.Generator) -> Tensor:
         """Directions of frames drawn at random, and noise where there are too few (or frames at the mean)."""
         rows = torch.randint(len(x), (count,), generator=draw)
         noise = torch.randn(count, x.shape[1], generator=draw)
         return functional.normalize(x[rows] + 1e-3 * x.std() * noise, dim=1)
+
+
+def _code(x: Tensor, centroids: Tensor, k: int) -> SparseCode:
+    return pursue(x, centroids, choose(x, centroids, k))
 
 
 METHOD = Kmeans

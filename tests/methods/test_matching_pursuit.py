@@ -8,17 +8,20 @@ from torch.nn import functional
 from musae.dictionary import TensorFrames
 from musae.errors import UserError
 from musae.methods import matching_pursuit
-from musae.methods.matching_pursuit import MatchingPursuit, choose, merged
+from musae.methods.matching_pursuit import MatchingPursuit, choose, merged, until_repeated
 from musae.testing import sample_frames
 
 
 def pursued(x: Tensor, atoms: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The definition: the dense code and the last residual."""
     code, left = x.new_zeros(len(x), len(atoms)), x
+    stopped = torch.zeros(len(x), 1, dtype=torch.bool)
     for _ in range(k):
         correlation = left @ atoms.T
         best = correlation.argmax(1, keepdim=True)
-        step = torch.zeros_like(code).scatter(1, best, correlation.gather(1, best).clamp_min(0))
+        value = correlation.gather(1, best).clamp_min(0).masked_fill(stopped, 0)
+        stopped = stopped | (code.gather(1, best) > 0)
+        step = torch.zeros_like(code).scatter(1, best, value)
         code, left = code + step, left - step @ atoms
     return code, left
 
@@ -36,15 +39,31 @@ def test_two_steps_by_hand() -> None:
     assert code.offsets.tolist() == [0, 1, 3, 3]
 
 
-def test_an_atom_that_is_chosen_again_adds_to_its_value() -> None:
+def test_an_atom_that_is_chosen_again_adds_to_its_value_and_is_the_last() -> None:
     values, indices = merged(torch.tensor([[3.0, 2, 1, 0]]), torch.tensor([[4, 7, 4, -1]]))
     assert dict(zip(indices[0].tolist(), values[0].tolist(), strict=True)) == {0: 0, 4: 4, 7: 2}
+    assert until_repeated(torch.tensor([[4, 7, 4, 2, 7], [1, 1, 0, 1, 2], [3, 0, -1, -1, -1], [5, 4, 3, 2, 1]])).tolist() == [
+        [4, 7, 4, -1, -1],
+        [1, 1, -1, -1, -1],
+        [3, 0, -1, -1, -1],
+        [5, 4, 3, 2, 1],
+    ]
+    assert until_repeated(torch.empty(0, 3, dtype=torch.int64)).shape == (0, 3)
     x, atoms = 2 * torch.randn(300, 4), unit(12, 4)
     method = MatchingPursuit(width=12, k=12)
     method.tensors = {"W_dec": atoms, "b_dec": torch.zeros(4)}
     expected, _ = pursued(x.double(), atoms.double(), 12)
     assert torch.allclose(method.encode(x).dense().double(), expected, atol=1e-4)
-    assert int((choose(x, atoms, 12) >= 0).sum()) > len(method.encode(x).values)
+    steps = until_repeated(choose(x, atoms, 12))
+    assert int((steps >= 0).sum()) > len(method.encode(x).values)
+    assert int((steps >= 0).sum()) < int((choose(x, atoms, 12) >= 0).sum())
+
+
+def test_the_learning_rate_falls_as_entries_of_atoms_do() -> None:
+    narrow, wide = (MatchingPursuit(width=8, k=2, learning_rate=0.1) for _ in range(2))
+    narrow.parameters, wide.parameters = {"W_dec": torch.ones(8, 256)}, {"W_dec": torch.ones(8, 1024)}
+    assert narrow.rate(20, 100) == pytest.approx(0.1)
+    assert wide.rate(20, 100) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("gram", [matching_pursuit.GRAM, 0])
@@ -90,7 +109,8 @@ def test_dead_atoms_start_anew() -> None:
     x = sample_frames(2000).abs()
     alive = {}
     for resample in (0, 2):
-        method = HalfDead(width=64, k=2, batch_size=100, epochs=4, dead_after=0.01, resample=resample).fit(TensorFrames(x))
+        recipe = {"batch_size": 100, "epochs": 4, "learning_rate": 5e-3, "dead_after": 0.01, "resample": resample}
+        method = HalfDead(width=64, k=2, **recipe).fit(TensorFrames(x))
         alive[resample] = float(method.encode(x).dense()[:, ::2].any(0).float().mean())
     assert alive[2] > alive[0] + 0.3, alive
 
