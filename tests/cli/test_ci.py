@@ -172,6 +172,7 @@ def test_ctrl_c_removes_the_worktree_and_ends_the_workers(repository, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "musae.cli", "ci", "--base", "HEAD", "--device", "cpu", "--out", str(tmp_path / "out")],
         cwd=repository, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background job ignores it
     )  # fmt: skip
     assert process.stderr is not None
     seen = []
