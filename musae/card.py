@@ -88,6 +88,9 @@ class GeneratorCard(Card):
     """Width d of the residual stream."""
     layers: int
     """Number of blocks; layer n is the stream after n blocks, 0 after the embeddings."""
+    argument: str = ""
+    """What may follow the name and a colon, in words, where the module's ``card(argument)`` and ``load(argument)`` take one;
+    the card itself is then of what ``load()`` gives."""
 
 
 class SuiteCard(Card):

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -47,6 +48,8 @@ class Entry:
     card: cards.Card | None
     problem: str = ""
     """What is wrong, with file and line; empty for a sound entry."""
+    argument: str = ""
+    """What followed the name and a colon, as in ``musicgen:facebook/musicgen-large``; passed to the module's ``load``."""
 
     def check(self) -> None:
         """Raise UserError, naming the file or plug-in and what is wrong, when it is broken."""
@@ -114,9 +117,13 @@ def folders(kind: str) -> list[Path]:
 def find(kind: str, name: str) -> Entry:
     """The member `name` of a kind; a plug-in also by its name without the package, where no other member has that name.
 
+    A name may carry an argument, where the member's card says so: then its card is that of the two, and its module is imported.
+
     Raises UserError that suggests the nearest name, lists the plug-ins that share it, or says what is wrong with the member.
     """
     known = entries(kind)
+    if name not in known and ":" in name:
+        return _with_argument(kind, *name.split(":", 1))
     if name not in known:
         plugins = [full for full in known if full.partition("/")[2] == name]
         if len(plugins) > 1:
@@ -130,9 +137,27 @@ def find(kind: str, name: str) -> Entry:
     return known[name]
 
 
+def _with_argument(kind: str, name: str, argument: str) -> Entry:
+    """The member `name` with an argument, and the card of the two."""
+    entry = find(kind, name)
+    takes = getattr(entry.card, "argument", "")
+    if not takes:
+        raise UserError(f"{kind} {name!r} takes no argument, and {argument!r} follows its colon; leave it out.")
+    if not argument:
+        raise UserError(f"{kind} {name!r}: nothing follows its colon; give {takes}, or leave the colon out.")
+    return replace(entry, name=f"{name}:{argument}", card=entry.load().card(argument), argument=argument)
+
+
 def load(kind: str, name: str) -> ModuleType:
     """Import the module that provides `name`."""
     return find(kind, name).load()
+
+
+def make(kind: str, name: str) -> Any:
+    """What the ``load()`` of the module that provides `name` gives; ``load(argument)`` for a name with an argument."""
+    entry = find(kind, name)
+    module = entry.load()
+    return module.load(entry.argument) if entry.argument else module.load()
 
 
 def read_card(source: Path, card_name: str) -> cards.Card | None:

@@ -149,7 +149,7 @@ class Workspace:
     @cached_property
     def generator(self) -> Generator:
         """The suite's generator."""
-        return cast("Generator", registry.load("generators", self.suite.generator).load())
+        return cast("Generator", registry.make("generators", self.suite.generator))
 
     @cached_property
     def untrained_generator(self) -> Generator:
@@ -400,7 +400,7 @@ def encode(feature_set: FeatureSet, data: HeldOut) -> Features:
 
 @cache
 def _corpus(name: str) -> Corpus:
-    return cast("Corpus", registry.load("corpora", name).load())
+    return cast("Corpus", registry.make("corpora", name))
 
 
 def suite_card(name: str) -> SuiteCard:

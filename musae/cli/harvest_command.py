@@ -61,16 +61,17 @@ def command(
 
     if not math.isfinite(seconds):
         raise UserError(f"--seconds {seconds}: give a finite length.")
-    deepest = registry.find("generators", choose("generators", generator)).card
+    generator = choose("generators", generator)
+    deepest = registry.find("generators", generator).card
     assert isinstance(deepest, GeneratorCard)
     if max(layers) > deepest.layers:
         raise UserError(f"--layer {max(layers)}: {generator} has layers 0 to {deepest.layers}.")
     names = [choose("corpora", name) for name in corpora]
-    model = registry.load("generators", choose("generators", generator)).load()
+    model = registry.make("generators", generator)
     with progress() as show:
         parts = []
         for name in names:
-            corpus = registry.load("corpora", name).load()
+            corpus = registry.make("corpora", name)
             chosen = corpus.clips(Split(split), seconds=seconds, per_track=per_track, limit=clips)
             parts.append(tokenize(model, corpus, chosen, progress=partial(show, f"tokens of {name}")))
         folder = (root if root is not None else runs_root()) / "activations"

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from musae.activations.tokens import Tokens
 from musae.errors import UserError
+from musae.generators.decoder import IGNORE, delay, targets
 from musae.generators.nano import model
 from musae.generators.nano.adapter import PACKAGE, Nano
 from musae.generators.nano.codec import FEATURES, Codec
 
 VOCABULARY, WIDTH, LAYERS, CODEBOOKS = 24, 32, 3, 4
+DELAYS = range(CODEBOOKS)
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +39,20 @@ def test_delay_is_that_of_transformers(nano: Nano, frames: int, seed: int) -> No
     codes = some_codes(2, frames, seed)
     begun = torch.nn.functional.pad(codes, (1, 0), value=VOCABULARY).reshape(2 * CODEBOOKS, frames + 1)
     _, pattern = nano.network.build_delay_pattern_mask(begun, pad_token_id=VOCABULARY, max_length=frames + CODEBOOKS)
-    assert torch.equal(model.delay(codes, VOCABULARY), pattern.view(2, CODEBOOKS, -1)[..., : frames + 1])
+    assert torch.equal(delay(codes, VOCABULARY, DELAYS), pattern.view(2, CODEBOOKS, -1)[..., : frames + 1])
 
 
 def test_targets_are_the_next_inputs() -> None:
     codes = some_codes()
-    inputs, wanted = model.delay(codes, VOCABULARY), model.targets(codes)
-    assert torch.equal(wanted[..., :-1], torch.where(inputs[..., 1:] == VOCABULARY, model.IGNORE, inputs[..., 1:]))
-    last = torch.stack([torch.full((2,), model.IGNORE)] + [codes[:, j, -j] for j in range(1, CODEBOOKS)], dim=1)
+    inputs, wanted = delay(codes, VOCABULARY, DELAYS), targets(codes, DELAYS)
+    assert torch.equal(wanted[..., :-1], torch.where(inputs[..., 1:] == VOCABULARY, IGNORE, inputs[..., 1:]))
+    last = torch.stack([torch.full((2,), IGNORE)] + [codes[:, j, -j] for j in range(1, CODEBOOKS)], dim=1)
     assert torch.equal(wanted[..., -1], last)
 
 
 def test_layers_are_transformers_hidden_states(nano: Nano) -> None:
     codes = some_codes()
-    inputs = model.delay(codes, VOCABULARY)
+    inputs = delay(codes, VOCABULARY, DELAYS)
     hooked: list[Tensor] = []
     hooks = [block.register_forward_hook(lambda _m, _i, out: hooked.append(out)) for block in nano.network.model.decoder.layers]
     with torch.inference_mode():
@@ -109,7 +111,7 @@ def test_times_are_the_ends_of_frames(nano: Nano) -> None:
 def test_loss_is_the_cross_entropy_of_transformers_logits(nano: Nano) -> None:
     codes = some_codes()
     with torch.inference_mode():
-        logits = nano.network(input_ids=model.delay(codes, VOCABULARY).flatten(0, 1)).logits
+        logits = nano.network(input_ids=delay(codes, VOCABULARY, DELAYS).flatten(0, 1)).logits
     logs = logits.view(2, CODEBOOKS, -1, VOCABULARY).log_softmax(-1)
     for n in range(2):
         for j in range(CODEBOOKS):  # position p >= 1 predicts frame p - j
@@ -161,7 +163,7 @@ def test_generation_samples_the_model(nano: Nano) -> None:
     """The next frame's first codebook, drawn many times after a prompt, follows the full pass's probabilities."""
     prompt = some_codes(1)
     with torch.inference_mode():
-        logits = nano.network(input_ids=model.delay(prompt, VOCABULARY).flatten(0, 1)).logits
+        logits = nano.network(input_ids=delay(prompt, VOCABULARY, DELAYS).flatten(0, 1)).logits
     expected = logits.view(CODEBOOKS, -1, VOCABULARY)[0, -1].softmax(-1)
     drawn = nano.generate(prompt.expand(4000, -1, -1), 1, seed=0)[:, 0, -1]
     found = torch.bincount(drawn, minlength=VOCABULARY) / 4000
@@ -175,7 +177,7 @@ def test_generation_with_a_cache_equals_full_passes(nano: Nano) -> None:
         head.weight.data *= 1e4
     made = sharp.generate(some_codes(), 6, seed=0)
     with torch.inference_mode():
-        logits = sharp.network(input_ids=model.delay(made, VOCABULARY).flatten(0, 1)).logits.view(2, CODEBOOKS, -1, VOCABULARY)
+        logits = sharp.network(input_ids=delay(made, VOCABULARY, DELAYS).flatten(0, 1)).logits.view(2, CODEBOOKS, -1, VOCABULARY)
     for j in range(CODEBOOKS):
         frames = torch.arange(11, 17)
         frames = frames[frames + j <= 17]
