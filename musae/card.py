@@ -73,6 +73,8 @@ class CorpusCard(Card):
     source: str
     truth: dict[str, tuple[str, ...]]
     """Concept -> the levels of truth that occur (`musae.corpora.track.Truth`)."""
+    argument: str = ""
+    """As in `GeneratorCard`."""
 
 
 class GeneratorCard(Card):

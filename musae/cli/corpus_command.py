@@ -10,16 +10,19 @@ import click
 from musae.cli.list_command import choose
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from musae.corpora.track import Corpus
 
 
 @click.group("corpus")
 def command() -> None:
-    """Describe a corpus, or export it.
+    """Describe a corpus, check it, or export it.
 
     \b
     Examples:
       musae corpus describe chorales
+      musae corpus doctor folder:recordings/
       musae corpus export procedural out/ --split heldout --limit 20
     """
 
@@ -39,6 +42,53 @@ def describe(name: str, as_json: bool) -> None:
         click.echo(description.model_dump_json(indent=2))
         return
     Console(highlight=False).print(tables(description))
+
+
+@command.command("doctor")
+@click.argument("name")
+@click.option("--limit", type=click.IntRange(1), default=200, show_default=True, help="Look at so many tracks of each split.")
+@click.option("--reasons", type=click.Path(dir_okay=False, path_type=Path), help="Write what was left out to this CSV file.")
+def doctor(name: str, limit: int, reasons: Path | None) -> None:
+    """Check a corpus: files, labels, licences, splits, clips and audio. Exit code 1 where something is wrong.
+
+    \b
+    Examples:
+      musae corpus doctor chorales
+      musae corpus doctor folder:recordings/ --reasons left_out.csv
+    """
+    from collections import Counter
+    from types import SimpleNamespace
+    from typing import cast
+
+    from musae import registry
+    from musae.corpora.folder import write_reasons
+    from musae.testing_corpora import corpus_checks
+
+    entry = registry.find("corpora", choose("corpora", name))
+    corpus = registry.make("corpora", entry.name)
+    left_out = getattr(corpus, "left_out", [])
+    for split in ("train", "heldout"):
+        tracks = corpus.tracks(split)
+        licences = Counter(track.licence for track in tracks)
+        held = ", ".join(f"{licence}: {count}" for licence, count in licences.most_common())
+        click.echo(f"{split}: {len(tracks)} tracks, {sum(t.duration for t in tracks) / 3600:.2f} hours  ({held or 'none'})")
+    module = cast("ModuleType", SimpleNamespace(CARD=entry.card, load=lambda: registry.make("corpora", entry.name)))
+    problems = 0
+    for check in corpus_checks(module, limit):
+        if problem := check.problem():
+            problems += 1
+            click.echo(f"wrong: {problem}")
+            if check.vital:
+                break
+    for file, reason in left_out[:20]:
+        click.echo(f"left out: {file}: {reason}")
+    if len(left_out) > 20:
+        click.echo(f"... and {len(left_out) - 20} more" + ("" if reasons else "; --reasons FILE writes them all"))
+    if reasons is not None:
+        write_reasons(left_out, reasons)
+    if not problems and not left_out:
+        click.echo("nothing is wrong")
+    raise SystemExit(1 if problems or left_out else 0)
 
 
 @command.command("export")
@@ -62,5 +112,5 @@ def export(name: str, folder: Path, split: str, limit: int | None, seconds: floa
 def _load(name: str) -> Corpus:
     from musae import registry
 
-    corpus: Corpus = registry.load("corpora", choose("corpora", name)).load()
+    corpus: Corpus = registry.make("corpora", choose("corpora", name))
     return corpus

@@ -72,6 +72,9 @@ def command(
         parts = []
         for name in names:
             corpus = registry.make("corpora", name)
+            if remarks := len(getattr(corpus, "left_out", ())):
+                words = f"{remarks} remark{'s' if remarks > 1 else ''} about files of {corpus.card.name}"
+                click.echo(f"{words}: see `musae corpus doctor {name}`", err=True)
             chosen = corpus.clips(Split(split), seconds=seconds, per_track=per_track, limit=clips)
             parts.append(tokenize(model, corpus, chosen, progress=partial(show, f"tokens of {name}")))
         folder = (root if root is not None else runs_root()) / "activations"
