@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-BENCHES = ("peers", "planted", "parity", "curves", "streaming", "compile")
+BENCHES = ("peers", "planted", "parity", "curves", "streaming", "harvest", "compile")
 """`musae.cli.bench_<name>_command` defines `command`."""
 
 
@@ -34,6 +34,7 @@ def command() -> None:
       musae bench parity                 checkpoints of other libraries against the libraries themselves
       musae bench curves                 cost against width, k, d and batch
       musae bench streaming              what it costs to train without a store on disk
+      musae bench harvest                what it costs to keep activations on disk
       musae bench compile                kernels compiled ahead of time, and their gates; needs no GPU
       pytest bench --benchmark-only      every op against its reference (make bench)
     """
