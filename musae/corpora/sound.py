@@ -120,7 +120,7 @@ def read(path: Path, start: float, seconds: float, rate: int) -> NDArray[np.floa
     out = np.zeros(wanted, np.float32)
     kept = samples[skip : skip + wanted]
     out[: len(kept)] = kept
-    return np.clip(out, -1, 1)
+    return np.asarray(np.clip(out, -1, 1), np.float32)
 
 
 def _open(path: Path) -> Any:
@@ -151,8 +151,8 @@ class _Decoded:
                 parts = [p.to_ndarray() for frame in container.decode(stream) for p in resampler.resample(frame)]
         except (av.FFmpegError, ValueError) as error:
             raise UserError(f"neither libsndfile nor ffmpeg can read it ({_line(error)})") from error
-        empty = np.zeros((self.channels, 0), np.float32)
-        self.samples = np.concatenate(parts, axis=1).T if parts else empty.T
+        joined = np.concatenate(parts, axis=1).T if parts else np.zeros((0, self.channels))
+        self.samples: NDArray[np.float32] = np.asarray(joined, np.float32)
         self.place = 0
 
     def __enter__(self) -> _Decoded:
