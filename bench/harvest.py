@@ -79,9 +79,10 @@ class Contest:
     def _tokens(self, number: int) -> Tokens:
         """Random codes; other ones in each round, so that no store is there already."""
         draw = np.random.default_rng(number)
+        words = self.generator.network.config.vocab_size
         names = np.array([f"{number}-{clip}" for clip in range(CLIPS)])
         return Tokens(
-            codes=draw.integers(0, 2048, (CLIPS, self.generator.card.codebooks, FRAMES)).astype(np.uint16),
+            codes=draw.integers(0, words, (CLIPS, self.generator.card.codebooks, FRAMES)).astype(np.uint16),
             clips=names,
             tracks=names,
             groups=names,
