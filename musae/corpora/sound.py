@@ -6,6 +6,7 @@ side, and channels are averaged.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,7 @@ class _Decoded:
     """A file decoded by PyAV at once, with the part of SoundFile's interface that is used here."""
 
     def __init__(self, path: Path) -> None:
-        import av
-
+        av = importlib.import_module("av")  # an extra, and without it this is not called
         try:
             with av.open(str(path)) as container:
                 if not container.streams.audio:
