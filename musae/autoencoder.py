@@ -2,7 +2,7 @@
 
 They learn on ``z = (x - centre) * scale``: the centre is the geometric median of a sample of frames, and the scale makes the
 mean squared norm of z equal d, so that one learning rate fits every layer. `freeze` folds both into the weights: atoms keep norm
-1, so a latent's value is the length that it writes into the raw stream. A learnt bias is not subtracted before the encoder:
+1 (where `unit_norm` names them), so a latent's value is the length that it writes into the raw stream. A learnt bias is not subtracted before the encoder:
 ``b_enc`` can express that.
 
 Encoder and decoder start as the same random directions of norm 1 (Gao et al. 2024, arXiv 2406.04093, section A.1), which depend

@@ -57,7 +57,7 @@ class MatchingPursuit(Autoencoder):
     at 8e-2. With the whole it was 0.954 where the rate falls over the last 0.7 of the run, 0.973 over 0.4. A longer decay makes
     up for noise elsewhere: on 262,144 of nano's frames FVU on pieces set aside was 0.335 with 0.3, 0.327 with 0.4, 0.307 with
     0.8, and 0.295 at 2e-2. Atoms that are true decide. All atoms were in use at the end, without resampling; their norms were
-    between 0.88 and 1.02. A step takes some twenty times as long as one of `topk`.
+    between 0.88 and 1.02. A training takes five times as long as one of `topk`.
     """
 
     name = CARD.name
