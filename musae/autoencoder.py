@@ -2,8 +2,8 @@
 
 They learn on ``z = (x - centre) * scale``: the centre is the geometric median of a sample of frames, and the scale makes the
 mean squared norm of z equal d, so that one learning rate fits every layer. `freeze` folds both into the weights: atoms keep norm
-1 (where `unit_norm` names them), so a latent's value is the length that it writes into the raw stream. A learnt bias is not subtracted before the encoder:
-``b_enc`` can express that.
+1 (where `unit_norm` names them), so a latent's value is the length that it writes into the raw stream. A learnt bias is not
+subtracted before the encoder: ``b_enc`` can express that.
 
 Encoder and decoder start as the same random directions of norm 1 (Gao et al. 2024, arXiv 2406.04093, section A.1), which depend
 on the seed alone: methods of one seed start alike and see frames in the same order, so that their differences are the methods'.
