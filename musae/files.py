@@ -1,4 +1,7 @@
-"""Writing files so that an interrupted run, or a full disk, leaves nothing half-written under a final name."""
+"""Writing files so that an interrupted run, or a full disk, leaves nothing half-written under a final name.
+
+A path is a local one, or one that `place` made of a URL: universal_pathlib's, which has pathlib's methods over fsspec.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 from musae.errors import UserError
 
@@ -18,13 +22,45 @@ LEAST = 2**20
 """Bytes: with less free space after a failure, it was for lack of space."""
 
 
+def place(text: Path | str) -> Path:
+    """A local path, or what a URL names (``s3://bucket/folder``, ``gs://``, ``sftp://``, ``memory://``, ...).
+
+    Raises UserError for a scheme that fsspec does not know, or whose package is not installed.
+    """
+    if isinstance(text, Path) or "://" not in str(text):
+        return Path(text)
+    from upath import UPath
+
+    try:
+        found = UPath(text)
+        found.fs  # noqa: B018  its package is imported here
+    except (ValueError, ImportError) as error:
+        raise UserError(f"{text}: cannot be reached ({error}); give a local folder, or another URL.") from error
+    return found if isinstance(found, Path) else cast(Path, found)
+
+
+def is_local(path: Path) -> bool:
+    """Whether a path is on this machine's own file system."""
+    return isinstance(path, Path)
+
+
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` when the block succeeds, remove it otherwise.
 
+    For a URL, the temporary path is a local one, and its file is uploaded: object stores show it whole or not at all. Elsewhere
+    (sftp, say) a broken upload may leave a part under the final name: whoever reads such a file checks a checksum.
+
     Raises UserError when the disk is full or the folder cannot be written; see `writing`.
     """
-    path = Path(path)
+    path = place(path)
+    if not is_local(path):
+        with tempfile.TemporaryDirectory(prefix="musae-") as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            with reaching(path):
+                _upload(temporary, path)
+        return
     temporary: Path | None = None
     try:
         with writing(path):
@@ -38,6 +74,23 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     finally:  # after `writing` has looked at the free space
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _upload(file: Path, path: Any) -> None:
+    path.fs.makedirs(path.parent.path, exist_ok=True)
+    path.fs.put_file(str(file), path.path)
+
+
+@contextmanager
+def reaching(path: Path) -> Iterator[None]:
+    """Raise UserError for whatever goes wrong on the way to a URL: each of fsspec's file systems raises errors of its own."""
+    try:
+        yield
+    except (UserError, FileNotFoundError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: cannot be reached ({reason}); check its URL, your credentials and the network.") from error
 
 
 @contextmanager

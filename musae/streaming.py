@@ -31,7 +31,8 @@ from torch import Tensor
 from musae import parallel
 from musae.activations import shuffle
 from musae.activations.harvest import check, fill
-from musae.activations.store import BUFFER_FRAMES, ITEM, DType
+from musae.activations.shards import KINDS, DType
+from musae.activations.store import BUFFER_FRAMES
 from musae.activations.tokens import Progress, Tokens
 from musae.dictionary import generator as random
 from musae.errors import UserError
@@ -127,7 +128,7 @@ class Stream:
         wanted = len(clips) if wanted is None else wanted
         if not self._buffers:
             shape = (len(self._pools(self.seed, 0)[0]), self.tokens.frames, self.d)
-            self._buffers = [torch.empty(shape, dtype=ITEM[self.dtype][0]) for _ in self.layers]
+            self._buffers = [torch.empty(shape, dtype=KINDS[self.dtype].memory) for _ in self.layers]
         if self._held != which:
             self._held, self._filled = which, 0
         before = sum(len(pool) for pool in self._pools(*which[:2])[: which[2]])

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from musae import parallel, registry, streaming
-from musae.activations.store import ITEM
+from musae.activations.shards import KINDS
 from musae.activations.tokens import Tokens
 from musae.dictionary import Dictionary, load
 from musae.errors import UserError
@@ -236,7 +236,7 @@ def memory(training: SweepTraining) -> int:
     """Bytes that a sweep holds beside the generator: buffers of frames; weights, both moments and averages; one gradient."""
     sweep, d = training.sweep, training.workspace.generator_card.width
     frames = min(sweep.buffer_frames, training.workspace.suite.training_frames)
-    buffers = len(set(sweep.layers)) * d * (ITEM[sweep.dtype][0].itemsize * frames + 4 * sweep.batch_size)
+    buffers = len(set(sweep.layers)) * d * (KINDS[sweep.dtype].size * frames + 4 * sweep.batch_size)
     weights = {member: 4 * (2 * member.width * d + member.width + d) for member in training.members}
     states = sum(weights[member] * (4 if method.recipe.ema else 3) for member, method in training.members.items())
     return buffers + states + max(weights.values())

@@ -7,7 +7,11 @@ for are never read. Several layers may be read at once: their batches hold the s
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -15,6 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from musae.errors import UserError
+
+T = TypeVar("T")
+
+AHEAD = 2
+"""Batches that `ahead` makes before they are asked for."""
 
 Pool = NDArray[np.integer]
 """Numbers of clips."""
@@ -66,3 +75,38 @@ def batches(
         left = [torch.cat(parts) for parts in zip(left, rest, strict=True)] if waiting else rest
     if left and len(left[0]):
         yield left
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items in the same order, made by a thread up to `AHEAD` items before they are asked for."""
+    made: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(AHEAD)
+    stopped = threading.Event()
+
+    def hand_over(item: T | None, error: BaseException | None) -> None:
+        while not stopped.is_set():
+            with suppress(queue.Full):
+                return made.put((item, error), timeout=0.1)
+
+    def work() -> None:
+        try:
+            for item in items:
+                hand_over(item, None)
+                if stopped.is_set():
+                    break
+            hand_over(None, StopIteration())
+        except BaseException as error:  # whoever asks for the item is to see it
+            hand_over(None, error)
+
+    thread = threading.Thread(target=work, name="reading ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = made.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield cast(T, item)
+    finally:
+        stopped.set()
+        thread.join()

@@ -3,51 +3,51 @@
 A store is a folder, ``<root>/<generator>@<revision>/layer<L>/<key>/``, whose key is a hash of what determines its content
 (`harvest.key`). `musae.activations.harvest` fills it; it holds
 
-- ``00000.safetensors``, ...: shards, each one tensor ``x [clips, T, d]`` and its SHA-256 in the header. Shard s of S holds clips
-  s, s + S, s + 2 S, ...: each shard is spread over the whole set of tokens, so that a few shards are a fair sample of it;
+- ``00000.safetensors``, ...: shards (`musae.activations.shards`), each ``x [clips, T, d]`` and its SHA-256. Shard s of S holds
+  clips s, s + S, s + 2 S, ...: each shard is spread over the whole set of tokens, so that a few shards are a fair sample of it;
 - ``tokens.npz``: the `Tokens`, in their order: clip, track, group and corpus of each clip, and its codes;
 - ``summary.safetensors``: float64 ``position_means [T, d]`` and ``times [T]`` (seconds from the clip's start);
 - ``manifest.json``, a `Manifest`, written last: a folder without it is not finished.
 
 Row r is position r mod T of clip r // T, clips in the order of the tokens.
+
+The folder is local, or anywhere that fsspec reaches (`musae.files.place`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors.torch import load_file, save
+from safetensors.torch import load
 from torch import Tensor
 
 from musae.activations import shuffle
-from musae.activations.shuffle import sequences_per_clip
+from musae.activations.shards import KINDS, DType, ShardFile, shard_path
+from musae.activations.shuffle import ahead, sequences_per_clip
 from musae.activations.tokens import Tokens
 from musae.errors import UserError
-from musae.files import atomic_path, sha256
+from musae.files import is_local, place, reaching, sha256
 
 FORMAT = 1
 """Version of the layout described above."""
 
 BUFFER_FRAMES = 2**18
-"""Frames that `Store.batches` holds in memory by default: 128 MiB at d = 256 in float16, 512 MiB at d = 1,024."""
+"""Frames that `Store.batches` holds in memory by default: 128 MiB at d = 256 in float16, 512 MiB at d = 1,024.
 
-DType = Literal["float16", "bfloat16", "float32"]
+Twice as much where there is more than one pool: the next is read while one is used."""
 
-ITEM: dict[str, tuple[torch.dtype, str]] = {
-    "float16": (torch.float16, "F16"),
-    "bfloat16": (torch.bfloat16, "BF16"),
-    "float32": (torch.float32, "F32"),
-}
-"""Name -> torch's type, and safetensors' name of it."""
+READERS = 4
+"""Runs of clips that are read at once: hides the latency of a disk or network, and of checksums."""
 
 
 class Shard(BaseModel):
@@ -97,72 +97,6 @@ class Rows(NamedTuple):
     """Seconds from the clip's start."""
 
 
-class CorruptShard(UserError):
-    """A shard that is missing or is not what its checksum says."""
-
-
-def shard_path(folder: Path, shard: int) -> Path:
-    """Name of a shard's file."""
-    return folder / f"{shard:05d}.safetensors"
-
-
-def write_shard(path: Path, x: Tensor) -> str:
-    """Write ``x [clips, T, d]`` atomically, its SHA-256 in the header; returns the SHA-256."""
-    digest = hashlib.sha256(x.contiguous().view(torch.uint8).numpy().data).hexdigest()
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save({"x": x.contiguous()}, metadata={"sha256": digest}))
-    return digest
-
-
-class ShardFile:
-    """Reads clips from one shard, without keeping any: plain reads, so that memory is what the caller holds."""
-
-    def __init__(self, path: Path, dtype: str, clips: int, frames: int, d: int):
-        """Read the header. Raises CorruptShard when the file is missing, or holds anything but such a tensor."""
-        self.path, self.shape = path, (clips, frames, d)
-        self.itemsize = 4 if dtype == "float32" else 2
-        size = clips * frames * d * self.itemsize
-        try:
-            with path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(length)) if length < 100_000 else {}
-            self.sha256 = str(header["__metadata__"]["sha256"])
-            expected = {"dtype": ITEM[dtype][1], "shape": [clips, frames, d], "data_offsets": [0, size]}
-            self.offset = 8 + length
-            if header["x"] != expected or path.stat().st_size != self.offset + size:
-                raise ValueError("wrong shape or length")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self.corrupt(f"is missing or damaged ({error})") from error
-
-    def corrupt(self, what: str) -> CorruptShard:
-        """The error that names this shard and the remedy."""
-        return CorruptShard(
-            f"{self.path}: shard {what}; delete it and run the same harvest again, which computes only this shard."
-        )
-
-    def verify(self, expected: str | None = None) -> None:
-        """Compare the content with the header's checksum (and with `expected`). Raises CorruptShard."""
-        digest = hashlib.sha256()
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            while block := file.read(1 << 20):
-                digest.update(block)
-        if digest.hexdigest() != self.sha256 or (expected and expected != self.sha256):
-            raise self.corrupt(f"does not match its checksum {(expected or self.sha256)[:10]}")
-
-    def read(self, out: Tensor, start: int) -> None:
-        """Fill ``out [b, T, d]`` (contiguous, the store's type) with the clips from `start` on."""
-        clip_bytes = self.shape[1] * self.shape[2] * self.itemsize
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(self.offset + start * clip_bytes)
-            view = out.view(torch.uint8).numpy().reshape(-1).data
-            done = 0
-            while done < len(view) and (count := file.readinto(view[done:])):
-                done += count
-        if done < len(view):
-            raise self.corrupt("ends early")
-
-
 class Store:
     """A finished store, opened by `open_store`. Satisfies `musae.dictionary.FrameSource`; all frames are read as float32."""
 
@@ -197,7 +131,7 @@ class Store:
 
     @cached_property
     def _summary(self) -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = load_file(self._checked("summary.safetensors"))
+        tensors: dict[str, Tensor] = load(self._checked("summary.safetensors").read_bytes())
         return tensors
 
     @property
@@ -240,7 +174,8 @@ class Store:
 
         Shards are put in random order and cut into pools of at most `buffer_frames` frames (and at least one clip); a pool is
         read whole and its frames are drawn in random order. Since a shard is spread over the whole store, so is a pool; a store
-        that fits in the buffer is shuffled perfectly. Memory: one pool in the store's type, and less than two batches.
+        that fits in the buffer is shuffled perfectly. A thread reads ahead, pools and batches. Memory: two pools in the store's
+        type, and less than five batches.
 
         The order depends on `seed`, the epoch and `buffer_frames` alone. `start_step` skips that many batches (as counted over
         all epochs) and reads none of the pools that lie before: a resumed training sees what it would have seen.
@@ -253,6 +188,9 @@ class Store:
 
         Order and memory are those of `batches`, with one more pool in memory where `length` does not divide T.
         """
+        yield from ahead(self._sequences(batch_size, length, seed, epochs, start_step))
+
+    def _sequences(self, batch_size: int, length: int, seed: int, epochs: int, start_step: int) -> Iterator[Tensor]:
         per_clip = sequences_per_clip(self.frames_per_clip, length)
         per_epoch = -(-self.manifest.clips * per_clip // batch_size)
         for epoch in range(start_step // per_epoch, epochs):
@@ -284,35 +222,47 @@ class Store:
         order = np.random.default_rng([seed, epoch]).permutation(shards)
         queue = np.concatenate([np.arange(s, clips, shards) for s in order])
         pools = shuffle.pools(queue, frames, self.buffer_frames)
-        buffer = torch.empty(len(pools[0]), frames, d, dtype=ITEM[self.manifest.dtype][0])
+        buffers = [torch.empty(len(pools[0]), frames, d, dtype=KINDS[self.manifest.dtype].memory) for _ in pools[:2]]
+        reading = dict[int, Future[Tensor]]()
+        with ThreadPoolExecutor(1) as reader:
 
-        def read(number: int, pool: shuffle.Pool) -> list[Tensor]:
-            return [self._read(pool, out=buffer[: len(pool)])[:, : per_clip * length].reshape(-1, length, d)]
+            def read(number: int, pool: shuffle.Pool) -> list[Tensor]:
+                for one in (number, number + 1):  # the buffer of `number + 1` was that of `number - 1`, which is used up
+                    if one < len(pools) and one not in reading:
+                        reading[one] = reader.submit(self._read, pools[one], buffers[one % 2][: len(pools[one])])
+                return [reading.pop(number).result()[:, : per_clip * length].reshape(-1, length, d)]
 
-        for [batch] in shuffle.batches(pools, per_clip, read, batch_size, seed=seed, epoch=epoch, skip=skip):
-            yield batch
+            for [batch] in shuffle.batches(pools, per_clip, read, batch_size, seed=seed, epoch=epoch, skip=skip):
+                yield batch
 
     def _read(self, clips: NDArray[np.integer], out: Tensor | None = None, verify: bool = True) -> Tensor:
-        """Streams of clips in the store's type ``[n, T, d]``, runs of neighbours in a shard by one read."""
+        """Streams of clips in the type in memory ``[n, T, d]``, runs of neighbours in a shard by one read, `READERS` at a time."""
         if out is None:
-            out = torch.empty(len(clips), *self.shape[1:], dtype=ITEM[self.manifest.dtype][0])
+            out = torch.empty(len(clips), *self.shape[1:], dtype=KINDS[self.manifest.dtype].memory)
         slot, shard = np.divmod(clips, len(self.manifest.shards))
         breaks = np.flatnonzero((np.diff(shard) != 0) | (np.diff(slot) != 1)) + 1
-        for run in np.split(np.arange(len(clips)), breaks):
-            if len(run):
-                self._file(int(shard[run[0]]), verify).read(out[run[0] : run[-1] + 1], int(slot[run[0]]))
+        runs = [run for run in np.split(np.arange(len(clips)), breaks) if len(run)]
+
+        def fill(run: NDArray[np.integer]) -> None:
+            self._fill(int(shard[run[0]]), int(slot[run[0]]), out[run[0] : run[-1] + 1], verify)
+
+        if len(runs) == 1:
+            fill(runs[0])
+        else:
+            with ThreadPoolExecutor(READERS) as readers:
+                list(readers.map(fill, runs))
         return out
 
-    def _file(self, shard: int, verify: bool) -> ShardFile:
-        """The opened shard; its checksum is verified at the first touch."""
-        if shard not in self._files:
-            entry = self.manifest.shards[shard]
+    def _fill(self, shard: int, slot: int, out: Tensor, verify: bool) -> None:
+        """Clips of a shard from `slot` on; its checksum is verified at the first touch."""
+        entry = self.manifest.shards[shard]
+        file = self._files.get(shard)
+        if file is None:
             file = ShardFile(shard_path(self.folder, shard), self.manifest.dtype, entry.clips, *self.shape[1:])
-            if not verify:
-                return file
-            file.verify(entry.sha256)
-            self._files[shard] = file
-        return self._files[shard]
+            file.verified = not verify
+            if verify:
+                self._files[shard] = file
+        file.read(out, slot, entry.sha256)
 
     def _checked(self, name: str) -> Path:
         path = self.folder / name
@@ -334,14 +284,14 @@ def open_store(
     """Open a finished store.
 
     Args:
-        path: the folder that holds ``manifest.json``.
+        path: the folder that holds ``manifest.json``, or its URL.
         generator_revision, layer, corpus_revisions: what the caller works with; the store is refused when it was made with
             another. `corpus_revisions` may name more corpora than the store holds.
         buffer_frames: frames that a shuffled pass may hold in memory.
 
     Raises UserError: no store there or not finished, a manifest that is not valid, a mismatch (both values named).
     """
-    folder = Path(path)
+    folder = place(path)
     manifest = read_manifest(folder)
     if manifest is None:
         raise UserError(f"{folder}: no manifest.json, so no finished activation store; run musae harvest (again) to finish it.")
@@ -361,8 +311,9 @@ def open_store(
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a store's folder, None where there is none. Raises UserError when it is not valid."""
     path = folder / "manifest.json"
-    if not path.exists():
-        return None
+    with reaching(path) if not is_local(path) else nullcontext():
+        if not path.exists():
+            return None
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
         if manifest.format != FORMAT:

@@ -34,7 +34,7 @@ from torch import Tensor
 from musae.card import GeneratorCard
 from musae.corpora.track import Clip, Corpus
 from musae.errors import UserError
-from musae.files import atomic_path, cache_root
+from musae.files import atomic_path, cache_root, place
 
 FORMAT = 1
 """Version of the packed file."""
@@ -184,7 +184,7 @@ class Tokens:
     def load_packed(cls, path: Path | str) -> Tokens:
         """Read what `save_packed` wrote. Raises UserError that names a missing, corrupt or foreign file."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with place(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             if (version := int(arrays.pop("format"))) != FORMAT:
                 raise UserError(
