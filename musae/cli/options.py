@@ -25,3 +25,24 @@ settings: Callable[[Any], Any] = click.option(
     metavar="NAME=VALUE",
     help="An option of the method's constructor or of its recipe (musae/recipe.py), as learning_rate=1e-3. May be repeated.",
 )
+workers: Callable[[Any], Any] = click.option(
+    "--workers", type=click.IntRange(1), default=None, help="Worker processes, one thread each.  [default: one a core]"
+)
+engine: Callable[[Any], Any] = click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where the work is done: this machine, or a Ray cluster (RAY_ADDRESS; without it one is started here).",
+)
+
+
+class Place(click.ParamType):
+    """A local folder, or a URL that fsspec reaches."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from musae.files import place
+
+        return place(value)
