@@ -59,7 +59,7 @@ Progress = Callable[[str, int, int], None]
 SOURCES = ("kernels", "scores", "corpora", "generators", "activations")
 """Folders that decide a score, beside the modules of this one and the suite's members and tasks."""
 
-ASIDE = ("testing", "conformance", "metrics_log", "provenance", "errors", "streaming", "sweep")
+ASIDE = ("testing", "conformance", "cost", "metrics_log", "provenance", "errors", "streaming", "sweep")
 """Beginnings of the names of modules in this folder that decide none."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,6 +103,11 @@ def command(
     given = loading(load, assignments(settings, "--with", "device=cuda"), generator, "--with")
     make = partial(registry.make, "generators", generator, given)
     folder = (root if root is not None else runs_root()) / "activations"
+    if dry_run:
+        sizes = {"seconds": seconds, "per_track": per_track, "limit": clips}
+        count = sum(len(registry.make("corpora", name).clips(Split(split), **sizes)) for name in names)
+        _plan(generator, layers, count, seconds, dtype, folder)
+        return
     with connected(engine, workers) as cluster, progress() as show:
         model, parts = make(), []
         for name in names:
@@ -124,3 +130,25 @@ def command(
         )
     for layer, store in stores.items():
         click.echo(f"layer {layer}: {store.folder}  ({store.frames:,} frames of width {store.d}, {store.manifest.dtype})")
+
+
+def _plan(generator: str, layers: Sequence[int], clips: int, seconds: float, dtype: DType, folder: Path) -> None:
+    """Print what a harvest would cost."""
+    from musae import cost, registry
+    from musae.activations.harvest import estimate
+    from musae.card import GeneratorCard
+    from musae.files import is_local
+
+    card = registry.find("generators", generator).card
+    assert isinstance(card, GeneratorCard)
+    frames = int(round(seconds * card.frame_rate, 6))
+    work = cost.forward(card, max(layers), clips, frames) + cost.codec(generator, clips * seconds)
+    disk = estimate(clips, frames, card.width, len(layers), dtype)
+    click.echo(f"{clips:,} clips, {clips * frames:,} frames of width {card.width} at {len(layers)} layers, {dtype}")
+    click.echo(f"disk: {cost.size(disk)} under {folder}; each epoch of training reads that of its layer")
+    if not is_local(folder):
+        click.echo(f"egress: {cost.size(disk)} up now, and down again in each epoch over all layers")
+    click.echo(f"generator: {work.operations:.2e} operations")
+    for device in (cost.this_machine(), cost.H100):
+        click.echo(f"  {device.duration(work)} on {device.name} ({device.known})")
+    click.echo("beside that: rendering or reading the audio")
