@@ -120,11 +120,10 @@ def scores(root: Path, show: Progress) -> list[BenchRow]:
             if measure.truth:
                 case["truth"] = measure.truth
             if dtype == "float32":
-                made.append(
-                    estimated("topk", case, measure.metric, "", Estimate(measure.value, None, None, 0), "measured", dtype)
-                )
+                value = Estimate(measure.value, None, None, 0)
+                made.append(estimated("topk", case, measure.metric, "", value, "measured", dtype))
                 continue
-            ends = quantiles(file.replicates[measure.tag].astype(float) - exact.replicates[measure.tag])
-            value = Estimate(measure.value - other.value, *(ends or (None, None)), 0)
+            low, high = quantiles(file.replicates[measure.tag].astype(float) - exact.replicates[measure.tag]) or (None, None)
+            value = Estimate(measure.value - other.value, low, high, 0)
             made.append(estimated("topk", case, f"{measure.metric}_difference", "", value, "derived", dtype))
     return made

@@ -60,9 +60,7 @@ class Device:
         return f"{hours:.2g} GPU-hours" if self.gpu else duration(hours)
 
 
-H100 = Device(
-    "H100", 989e12, 3.35e12, 0.4, "modelled: 40 % of the data sheet's 989 TFLOP/s (bf16, dense); measured on none", True
-)
+H100 = Device("H100", 989e12, 3.35e12, 0.4, "modelled: 40 % of 989 TFLOP/s (bf16, dense; data sheet); measured on none", gpu=True)
 
 
 def this_machine() -> Device:

@@ -133,15 +133,13 @@ def _plan(training: SweepTraining) -> None:
     click.echo(
         f"{len(training.members)} dictionaries of {len(layers)} layers over one pass of {frames:,} frames of width {card.width}\n"
         f"memory: {cost.size(memory(training))} beside the generator\n"
-        f"disk: {cost.size(kept)} of dictionaries under {workspace.root}, and no activations, hence no egress; a store of these "
-        f"layers (`musae harvest`) would take {cost.size(stored)} as float16, and an epoch read {cost.size(stored / len(layers))}\n"
+        f"disk: {cost.size(kept)} of dictionaries under {workspace.root}, and no activations, so no egress; a store of these "
+        f"layers (`musae harvest`) would take {cost.size(stored)} as float16, an epoch read {cost.size(stored / len(layers))}\n"
         f"operations: {generator.operations:.2e} of the generator, {fits.operations:.2e} of the dictionaries"
     )
     for device in (cost.this_machine(), cost.H100):
-        of_all, of_fits = device.hours(generator + fits), device.hours(fits)
-        click.echo(
-            f"  {cost.duration(of_all)}, {cost.duration(of_fits)} of it for the dictionaries, on {device.name} ({device.known})"
-        )
+        of_all, of_fits = device.duration(generator + fits), device.duration(fits)
+        click.echo(f"  {of_all}, {of_fits} of it for the dictionaries, on {device.name} ({device.known})")
     if not workspace.ships_training_tokens():
         rendered = cost.duration(workspace.suite.training_frames * SECONDS["render"] / 3600)
         click.echo(f"beside that, rendered or read audio: {rendered} on one core, were it the shipped corpora's")
