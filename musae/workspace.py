@@ -435,9 +435,31 @@ def _corpus(name: str) -> Corpus:
     return cast("Corpus", registry.make("corpora", name))
 
 
-def suite_card(name: str) -> SuiteCard:
-    """A suite by name, with every name in it checked. Raises UserError that suggests the nearest name."""
+def suite_card(name: str, *, generator: str | None = None, layer: int | None = None, corpora: Sequence[str] = ()) -> SuiteCard:
+    """A suite by name, with every name in it checked; with another generator, layer or corpora, it has a name that says so.
+
+    Raises UserError that suggests the nearest name, and for a layer that the generator has not.
+    """
     suite = cast(SuiteCard, registry.find("suites", name).card)
+    found: dict[str, Any] = {}
+    said = [suite.name]
+    if generator is not None:
+        found["generator"] = generator
+        said.append(registry.find("generators", generator).card.name)  # type: ignore[union-attr]
+    if layer is not None:
+        found["layer"] = layer
+        said.append(f"layer{layer}")
+    if corpora:
+        clips = {corpus: suite.clips.get(corpus, max(suite.clips.values())) for corpus in corpora}
+        found |= {"corpora": tuple(dict.fromkeys(corpora)), "clips": clips}
+        said += [corpus_name(corpus) for corpus in clips]
+    if found:
+        whole = "+".join(said)
+        short = whole if len(whole) <= 80 else f"{whole[:71]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+        suite = suite.model_copy(update=found | {"name": short})
+        card = cast(GeneratorCard, registry.find("generators", suite.generator).card)
+        if suite.layer > card.layers:
+            raise UserError(f"--layer {suite.layer}: generator {card.name!r} has layers 0 to {card.layers}; choose among them.")
     known: Mapping[str, tuple[str, ...]] = {
         "generators": (suite.generator,),
         "methods": suite.members,
@@ -448,6 +470,11 @@ def suite_card(name: str) -> SuiteCard:
         for member in names:
             registry.find(kind, member)
     return suite
+
+
+def corpus_name(name: str) -> str:
+    """What rows call a corpus: its name, or its card's where the name has an argument (a path, say)."""
+    return cast(CorpusCard, registry.find("corpora", name).card).name if ":" in name else name
 
 
 def method_card(name: str) -> MethodCard:

@@ -16,6 +16,7 @@ from musae.errors import UserError
 from musae.files import atomic_path, runs_root
 
 if TYPE_CHECKING:
+    from musae.card import SuiteCard
     from musae.cli.progress import Bars, Lines, Silent
     from musae.engines.local import Watch
     from musae.evaluation import Job
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--details", is_flag=True, help="Show every row that differs from the published ones, and every verdict.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, with estimated time and disk, and do nothing.")
 def command(
-    suite: str,
+    suite: SuiteCard,
     root: Path | None,
     engine: str,
     workers: int | None,
@@ -54,6 +55,7 @@ def command(
       musae run
       musae run --suite full --dry-run
       musae run --root /scratch/musae --workers 8
+      musae run --generator musicgen:facebook/musicgen-small --layer 12 --corpus folder:recordings/
       RAY_ADDRESS=head:6379 musae run --suite full --engine ray --root /shared/musae
     """
     from musae.cli.engine import connected
@@ -63,25 +65,24 @@ def command(
     from musae.evaluation import is_done, jobs, prepare
     from musae.provenance import cores
     from musae.results import read_all
-    from musae.workspace import Workspace, suite_card
+    from musae.workspace import Workspace
 
     begun = time.monotonic()
-    card = suite_card(suite)
     theirs = read_all(published) if published is not None else read_all(*checkout_results())
-    workspace = Workspace(card, root if root is not None else runs_root())
+    workspace = Workspace(suite, root if root is not None else runs_root())
     if dry_run:
-        _plan(workspace, jobs(card), workers or cores())
+        _plan(workspace, jobs(suite), workers or cores())
         return
     with connected(engine, workers) as cluster, progress() as show:
         workspace.progress, workspace.engines = show, cluster
         prepare(workspace)
-        todo = [job for job in jobs(card) if not is_done(workspace, job)]
+        todo = [job for job in jobs(suite) if not is_done(workspace, job)]
         if todo:
             watch = _watch(len(todo), show)
             if cluster is not None:
-                cluster.run(card, workspace.root.resolve(), todo, watch=watch)
+                cluster.run(suite, workspace.root.resolve(), todo, watch=watch)
             else:
-                local.run(card, workspace.root, todo, workers=min(workers or cores(), len(todo)), watch=watch)
+                local.run(suite, workspace.root, todo, workers=min(workers or cores(), len(todo)), watch=watch)
     _report(workspace, theirs, details)
     done = f"{len(todo)} jobs done" if todo else "nothing to do: every row was there already"
     click.echo(f"{done}, in {time.monotonic() - begun:.0f} s; rows are under {workspace.results}", err=True)
