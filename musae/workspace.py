@@ -242,7 +242,12 @@ class Workspace:
         for name in self.suite.corpora:
             corpus = self.corpus(name)
             share = wanted // len(self.suite.corpora) + (name == self.suite.corpora[0]) * (wanted % len(self.suite.corpora))
-            per_track = -(-share // len(corpus.tracks(Split.TRAIN)))
+            tracks = corpus.tracks(Split.TRAIN)
+            if not tracks:
+                raise UserError(
+                    f"corpus {name!r} has no training tracks; give its pieces the split train, or take another corpus."
+                )
+            per_track = -(-share // len(tracks))
             clips = corpus.clips(Split.TRAIN, seconds=self.suite.clip_seconds, per_track=per_track, limit=share)
             if len(clips) < share:
                 raise UserError(
