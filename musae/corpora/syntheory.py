@@ -15,9 +15,10 @@ sounds, the soundfont TimGM6mb, and its General MIDI programs that have a defini
 - The augmented triad lies where the other triads do.
 
 A group is one musical content in all its timbres: a pitch; the two notes of an interval, in every direction; a scale up and down;
-a chord in all inversions; a progression in its key; a tempo; a time signature in one sound. So a probe has to know a class from
-other roots (octaves, sounds); a random split would let it know the same notes on another instrument. Tracks are in an order that
-mixes the concepts: any first part of them is a fair sample, and a limit of 652 held-out clips takes one of each group.
+a chord in all inversions, and augmented triads of the same notes; a progression in its key; a tempo; a time signature in one
+sound. So a probe has to know a class from other roots (octaves, sounds); a random split would let it know the same notes on
+another instrument. Tracks are in an order that mixes the concepts: any first part of them is a fair sample, and a limit of 646
+held-out clips takes one of each group.
 """
 
 from __future__ import annotations

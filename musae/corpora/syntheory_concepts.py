@@ -198,7 +198,7 @@ def _chords() -> Iterator[Tonal]:
                 yield Tonal(
                     concept="chords",
                     name=f"{_safe(root)}-{kind}-{figures}",
-                    group=f"{_safe(root)}-{kind}",
+                    group=f"{_safe(root % 4 if kind == 'aug' else root)}-{kind}",  # C:aug/3 and E:aug are the same notes
                     row=row,
                     unit=root,
                     attributes={"chord_type": kind, "root_note_name": SHARP[root], "inversion": figures},

@@ -60,6 +60,15 @@ def test_the_paper_s_classes_all_have_groups_enough_to_be_probed(tracks: dict[Sp
     assert 0.7 < len(heldout) / (len(train) + len(heldout)) < 0.8
 
 
+def test_the_same_notes_are_never_in_two_groups() -> None:
+    groups = defaultdict(set)
+    for exercise in exercises():
+        if isinstance(exercise, Tonal):
+            played = frozenset((beat, pitch) for beat, _, pitches in exercise.events for pitch in pitches)
+            groups[exercise.concept, played].add(exercise.group)
+    assert all(len(members) == 1 for members in groups.values())
+
+
 def test_the_sizes_of_the_paper() -> None:
     """Contents of its data sets, without instruments: 108 notes, 39,744 / 92 intervals, ..."""
     contents = Counter(exercise.concept for exercise in exercises() if isinstance(exercise, Tonal))
