@@ -61,7 +61,7 @@ def doctor(name: str, limit: int, reasons: Path | None) -> None:
     from typing import cast
 
     from musae import registry
-    from musae.corpora.folder import write_reasons
+    from musae.corpora.recordings import write_reasons
     from musae.testing_corpora import corpus_checks
 
     entry = registry.find("corpora", choose("corpora", name))
