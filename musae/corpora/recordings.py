@@ -32,6 +32,9 @@ HELDOUT = 0.2
 PORTION = 256
 """Files inspected between two saves of the cache, or a hundredth of all: an interrupted scan repeats no more."""
 
+SHOWN = 20
+"""Remarks that are shown of a corpus."""
+
 
 class LeftOut(NamedTuple):
     """A file, or labels of it, that are not used."""
@@ -70,8 +73,10 @@ class Recordings:
         return (sound.read(self.paths[clip.track.id], clip.start, clip.duration, rate) for clip in clips)
 
     def remarks(self) -> list[str]:
-        """What was left out, for `musae corpus describe`."""
-        return [f"{entry.file}: {entry.reason}" for entry in self.left_out]
+        """The first of what was left out, for `musae corpus describe`; `musae corpus doctor` writes all of it."""
+        more = len(self.left_out) - SHOWN
+        shown = [f"{entry.file}: {entry.reason}" for entry in self.left_out[:SHOWN]]
+        return shown + ([f"... and {more} more: `musae corpus doctor` with --reasons FILE writes them all"] if more > 0 else [])
 
 
 def audio_files(root: Path) -> list[Path]:
