@@ -62,7 +62,7 @@ class Concept:
 def score(features: Features, data: HeldOut) -> list[Score]:
     """Balanced accuracy of the probes at each k: its mean over attributes, and that of each attribute on all features."""
     concepts = data.once("theory", lambda: _concepts(data))
-    out = [score for concept in concepts for score in concept.unscored]
+    out = [unscored for concept in concepts for unscored in concept.unscored]
     if not any(concept.attributes for concept in concepts):
         return [*out, Score(METRIC, None, f"no attribute of the clips of {data.corpus} can be probed")]
     found: dict[tuple[int | None, str], list[NDArray[np.float64]]] = {}
@@ -94,7 +94,7 @@ def _concepts(data: HeldOut) -> Sequence[Concept]:
     concepts = []
     for name in np.unique(of[of != ""]):
         rows, attributes, unscored = np.flatnonzero(of == name), [], []
-        for attribute in sorted(known[rows[0]].keys() - {"concept"}):
+        for attribute in sorted(set.intersection(*(set(known[row]) for row in rows)) - {"concept"}):
             values, real = np.unique([known[row][attribute] for row in rows], return_inverse=True)
             groups = np.bincount(np.unique(np.stack([real, data.groups[rows]]), axis=1)[0])
             label = f"{name}/{attribute}"

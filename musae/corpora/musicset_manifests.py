@@ -27,7 +27,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -95,8 +95,11 @@ def read(root: Path, left_out: list[LeftOut]) -> dict[str, list[Entry]]:
 
 
 def _is_jamendo(path: Path) -> bool:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.readline().rstrip("\n").split("\t") == JAMENDO_COLUMNS
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            return file.readline().rstrip("\n").split("\t") == JAMENDO_COLUMNS
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error}); give it to your user, or move it away.") from error
 
 
 def _jamendo(root: Path, files: list[Path], left_out: list[LeftOut]) -> dict[str, Entry]:
@@ -146,16 +149,12 @@ def _jamendo_licences(root: Path) -> dict[str, str]:
 def _musiccaps(root: Path, files: list[Path], left_out: list[LeftOut]) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for path in files:
-        reader = csv.DictReader(_lines(path))
-        missing = [name for name in ("ytid", "start_s", "end_s") if name not in (reader.fieldnames or ())]
-        if missing:
-            raise UserError(f"{path}: no column {missing[0]!r}; put the CSV there that Google publishes for MusicCaps.")
-        for row in reader:
+        for number, row in _table(path, ("ytid", "start_s", "end_s")):
             try:
                 seconds = float(row["end_s"]) - float(row["start_s"])
                 video = _youtube(row["ytid"])
             except (ValueError, TypeError) as error:
-                left_out.append(LeftOut(_where(root, path, reader.line_num), f"skipped: {error}"))
+                left_out.append(LeftOut(_where(root, path, number), f"skipped: {error}"))
                 continue
             entries[video] = Entry(
                 part="musiccaps",
@@ -198,8 +197,21 @@ def _musicbench(root: Path, files: list[Path], left_out: list[LeftOut]) -> dict[
     return entries
 
 
+def _table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of a CSV file with these columns, and the lines on which they end."""
+    reader = csv.DictReader(_lines(path))
+    try:
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        if missing:
+            raise UserError(f"{path}: no column {missing[0]!r}; fetch the published file, and leave its header.")
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise UserError(f"{path}: no CSV after line {reader.line_num} ({error}); fetch it again.") from error
+
+
 def _always(annotations: Annotations) -> Label:
-    return lambda seconds: (replace(annotations), [])
+    return lambda seconds: (annotations, [])
 
 
 def _labeller(row: Mapping[str, Any]) -> Label:

@@ -94,7 +94,8 @@ class Annotations:
     truth: Mapping[str, Truth] = field(default_factory=dict)
     """Concept (one of `CONCEPTS`) -> how it is known."""
     attributes: Mapping[str, str] = field(default_factory=dict)
-    """Classes by which the whole track was made and which no concept holds, true by construction: ``{"interval": "P5"}``."""
+    """Classes by which the whole track was made, true by construction, in terms that are none of `CONCEPTS`; ``concept`` says
+    what they are classes of: ``{"concept": "intervals", "interval": "P5"}``."""
 
 
 @dataclass(frozen=True)

@@ -253,6 +253,9 @@ def test_folders_without_a_set(tmp_path: Path) -> None:
     (tmp_path / "musiccaps-public.csv").write_bytes(b"ytid,start_s,end_s\n\xff\xfe\n")
     with pytest.raises(UserError, match="cannot be read as UTF-8"):
         musicset.load(str(tmp_path))
+    (tmp_path / "musiccaps-public.csv").write_text("ytid,start_s,end_s\n" + "x" * 200_000 + ",0,10\n")
+    with pytest.raises(UserError, match=r"musiccaps-public\.csv: no CSV after line 1"):
+        musicset.load(str(tmp_path))
     with pytest.raises(UserError, match="name a folder with manifests"):
         registry.make("corpora", "musicset")
 
