@@ -10,8 +10,8 @@ called ``concept`` says which). Features are clip means; the probe is linear and
 
 An attribute needs two classes or more, each in two groups or more, and clips in three folds; others are unscored, by name. (So
 is ``bpm``, whose every value is a group: the task `tempo` reads it.) Chance is one class throughout: one over the number of
-classes. A score may lie below it: classes and roots are crossed, so a probe that knows a clip's root from absolute pitch has heard
-that root with every class but the right one, unless it knows the class from other roots.
+classes. A score may lie below it: classes and roots are crossed, so a probe that knows a clip's root from absolute pitch has
+heard that root with every class but the right one, unless it knows the class from other roots.
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ from collections import Counter, defaultdict
 import mir_eval
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from musae.cli import main
 from musae.corpora import syntheory
 from musae.corpora.describe import describe
 from musae.corpora.export import to_jams
@@ -176,6 +178,12 @@ def test_no_program_has_silent_keys() -> None:
             audio = render(Segment([Note(0.0, 0.3, pitch, 64, 0)], [Voice(program, family(program))], 0.3), RATE)
             assert np.abs(audio).max() > 5e-4, (program, pitch)
     assert len(syntheory.PROGRAMS) == 92 - len(syntheory.SILENT)
+
+
+def test_doctor() -> None:
+    result = CliRunner().invoke(main, ["corpus", "doctor", "syntheory", "--limit", "10"])
+    assert result.exit_code == 0, result.output
+    assert "heldout: 4133 tracks, 11.76 hours" in result.output
 
 
 def test_timbres_do_not_tell_the_class(tracks: dict[Split, list[Track]]) -> None:
