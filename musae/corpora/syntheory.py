@@ -79,7 +79,7 @@ def _tracks(wanted: Split) -> Sequence[Track]:
     members = [
         (exercise, number)
         for exercise in exercises()
-        if split(exercise) == wanted  # which may be a plain string
+        if split(exercise) is wanted
         for number in range(TIMBRES if isinstance(exercise, Tonal) else 1)
     ]
     members.sort(key=lambda member: _hash(f"{member[0].concept} {member[0].name} {member[1]}"))
