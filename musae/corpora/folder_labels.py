@@ -121,7 +121,7 @@ def _beats(lines: Iterable[list[str]]) -> dict[str, Any]:
 def usable(a: Annotations, seconds: float, remarks: list[str]) -> Annotations:
     """What of annotations is valid and lies within the file; the rest is remarked."""
     found: dict[str, Any] = {}
-    for concept, name, readable in (("chords", "chords", _is_chord), ("key", "keys", _is_key)):
+    for concept, name, readable in (("chords", "chords", chord_problem), ("key", "keys", key_problem)):
         spans: tuple[Span, ...] = getattr(a, name)
         problem = _problem(spans, readable)
         if problem:
@@ -149,8 +149,9 @@ def usable(a: Annotations, seconds: float, remarks: list[str]) -> Annotations:
         "beat_positions": tuple(position for _, position in beats),
         "tempo": tempo,
         "instruments": frozenset() if strange else a.instruments,
+        "unobserved": frozenset() if strange else a.unobserved,
     }
-    present = found | {"key": found["keys"]}
+    present = found | {"key": found["keys"], "instruments": found["instruments"] or found["unobserved"]}
     return Annotations(**found, truth={concept: level for concept, level in a.truth.items() if present.get(concept)})
 
 
@@ -168,7 +169,8 @@ def _problem(spans: tuple[Span, ...], readable: Callable[[str], str]) -> str:
 
 
 @cache
-def _is_chord(label: str) -> str:
+def chord_problem(label: str) -> str:
+    """Why mir_eval cannot read a chord; empty where it can."""
     try:
         mir_eval.chord.encode(label)
     except Exception as error:  # mir_eval's own
@@ -177,7 +179,8 @@ def _is_chord(label: str) -> str:
 
 
 @cache
-def _is_key(label: str) -> str:
+def key_problem(label: str) -> str:
+    """Why mir_eval cannot read a key; empty where it can."""
     try:
         mir_eval.key.validate_key(label)
     except Exception as error:  # mir_eval raises ValueError, and KeyError for some
@@ -190,4 +193,5 @@ def text(track: Track) -> str:
     a = track.annotations
     sets = sorted(a.instruments), sorted((concept, str(level)) for concept, level in a.truth.items())
     spans = a.chords, a.keys, a.tempo, a.beats, a.beat_positions
-    return repr((track.id, track.group, str(track.split), track.licence, track.duration, spans, sets))
+    said = (track.id, track.group, str(track.split), track.licence, track.duration, spans, sets)
+    return repr((*said, sorted(a.unobserved)) if a.unobserved else said)

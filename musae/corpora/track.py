@@ -91,6 +91,9 @@ class Annotations:
     """Position in the bar of each beat, 1 on the downbeat; as long as `beats`."""
     instruments: frozenset[str] = frozenset()
     """Families that sound in it."""
+    unobserved: frozenset[str] = frozenset()
+    """Families of which nobody knows whether they sound, as where a set is labelled in part; any other that is not among
+    `instruments` does not sound."""
     truth: Mapping[str, Truth] = field(default_factory=dict)
     """Concept (one of `CONCEPTS`) -> how it is known."""
     attributes: Mapping[str, str] = field(default_factory=dict)
@@ -158,6 +161,7 @@ def crop(track: Track, start: float, end: float) -> Annotations:
         beats=tuple(t for t, _ in beats),
         beat_positions=tuple(p for _, p in beats),
         instruments=instruments,
+        unobserved=a.unobserved,
         truth=a.truth,
         attributes=a.attributes,
     )
