@@ -165,6 +165,8 @@ def _check_labels(card: CorpusCard, tracks: Iterable[Track]) -> None:
         keys |= {span.label: track.id for span in track.annotations.keys}
         strange = sorted(track.annotations.instruments - SOUNDING)
         assert not strange, f"{card.name}: track {track.id!r}: {strange[0]!r} is no General MIDI family"
+        doubtful = sorted(track.annotations.instruments & track.annotations.unobserved)
+        assert not doubtful, f"{card.name}: track {track.id!r}: {doubtful[0]!r} sounds, and is among what nobody observed"
     for label, track_id in chords.items():
         try:
             mir.chord_classes([label], "root")

@@ -54,13 +54,17 @@ class Detectors:
         return Detectors(self.values[:, columns], self.fired[:, columns], self.latent[:, columns])
 
 
-def best_latents(x: Code, folds: NDArray[np.int64], classes: NDArray) -> Detectors:
+def best_latents(x: Code, folds: NDArray[np.int64], classes: NDArray, seen: NDArray | None = None) -> Detectors:
     """Choose on the other folds, for each fold and column of ``classes [n, C]`` (0 or 1), the detector with the best F1.
 
-    `x`: features ``[n, F]``. Ties go to the positive sign, then to the first latent, then to the lowest threshold.
+    `x`: features ``[n, F]``; `seen`: which cells of `classes` are known ``[n, C]``, all where None. Ties go to the positive sign,
+    then to the first latent, then to the lowest threshold.
     """
     names = np.unique(folds)
     classes = np.asarray(classes, np.float32)
+    seen = np.ones((len(classes), 1), np.float32) if seen is None else np.asarray(seen, np.float32)
+    if seen.shape == classes.shape:
+        classes = classes * seen
     positives = np.stack([classes[folds == f].sum(0, dtype=np.float64) for f in names])
     grids: dict[int, tuple[NDArray, NDArray]] = {}
     values, fired = np.empty(classes.shape, np.float32), np.empty(classes.shape, bool)
@@ -68,11 +72,11 @@ def best_latents(x: Code, folds: NDArray[np.int64], classes: NDArray) -> Detecto
     for i, fold in enumerate(names):
         reference = int(i == 0)  # a training fold, whose values place the thresholds
         if reference not in grids:
-            grids[reference] = _count(x, folds, names, names[reference], classes)
+            grids[reference] = _count(x, folds, names, names[reference], np.hstack([classes, seen]))
         edges, counts = grids[reference]
         others = np.arange(len(names)) != i
         above, positive = counts[others].sum(0), positives[others].sum(0)
-        hits, size = above[..., :-1], above[..., -1:]
+        hits, size = np.split(above, [classes.shape[1]], axis=-1)
         f1 = 2 * hits / np.maximum(size + positive, 1)
         best = f1.reshape(-1, f1.shape[-1]).argmax(0)
         side, latent[i], threshold = np.unravel_index(best, f1.shape[:-1])
@@ -88,10 +92,10 @@ def best_latents(x: Code, folds: NDArray[np.int64], classes: NDArray) -> Detecto
 
 
 def _count(
-    x: Code, folds: NDArray[np.int64], names: NDArray[np.int64], reference: int, classes: NDArray[np.float32]
+    x: Code, folds: NDArray[np.int64], names: NDArray[np.int64], reference: int, y: NDArray[np.float32]
 ) -> tuple[NDArray, NDArray]:
-    """Thresholds ``[2, F, B]`` by sign, and how often each detector fires: ``[folds, 2, F, B, C + 1]``, on all rows last."""
-    y = np.hstack([classes, np.ones((len(classes), 1), np.float32)])
+    """Thresholds ``[2, F, B]`` by sign, and how often each detector fires on the rows of each column of ``y [n, Y]`` (0 or 1):
+    ``[folds, 2, F, B, Y]``."""
     if not isinstance(x, scipy.sparse.csr_array):
         return _count_dense(x, folds, names, reference, y)
     edges = np.zeros((2, x.shape[1], THRESHOLDS), np.float32)
@@ -161,23 +165,30 @@ def latent_scores(
     folds: NDArray[np.int64],
     groups: NDArray[np.int64],
     plan: NDArray[np.float32],
+    seen: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
 ) -> list[Score]:
     """Macro ``f1_<concept>`` and ``ap_<concept>`` of the best latents and a row of each per class, with their controls, at each
     level of truth.
 
     `real`, `mixed`: which classes hold in each row ``[n, C]``, truly and with labels permuted between pieces; `levels [n]`: level
-    of truth of each row, empty for a row that only trains. Chance is a detector that always fires.
+    of truth of each row, empty for a row that only trains; `seen`: which cells of `real` and of `mixed` are known (the others
+    neither train nor count), all where None. Chance is a detector that always fires.
     """
-    both = best_latents(x, folds, np.hstack([real, mixed]))
+    known = (np.ones(real.shape, bool), np.ones(mixed.shape, bool)) if seen is None else seen
+    both = best_latents(x, folds, np.hstack([real, mixed]), None if seen is None else np.hstack(seen))
     count = real.shape[1]
     always = Detectors(np.zeros(real.shape, np.float32), np.ones(real.shape, bool), both.latent[:, :count])
-    cases = (("", both.of(slice(count)), real), (CHANCE, always, real), (PERMUTED, both.of(slice(count, None)), mixed))
+    cases = (
+        ("", both.of(slice(count)), real, known[0]),
+        (CHANCE, always, real, known[0]),
+        (PERMUTED, both.of(slice(count, None)), mixed, known[1]),
+    )
     out = []
     for level in np.unique(levels[levels != ""]):
         rows = levels == level
-        for control, found, classes in cases:
+        for control, found, classes, cells in cases:
             at: dict[str, Any] = {"truth": str(level), "control": control, "pieces": len(np.unique(groups[rows]))}
-            out += _macro(concept, names, found, np.asarray(classes, bool), rows, folds, groups, plan, at)
+            out += _macro(concept, names, found, np.asarray(classes, bool), cells, rows, folds, groups, plan, at)
     return out
 
 
@@ -186,19 +197,21 @@ def _macro(
     names: Sequence[str],
     found: Detectors,
     classes: NDArray[np.bool_],
+    seen: NDArray[np.bool_],
     rows: NDArray[np.bool_],
     folds: NDArray[np.int64],
     groups: NDArray[np.int64],
     plan: NDArray[np.float32],
     at: dict[str, Any],
 ) -> list[Score]:
-    """F1 and average precision of detectors on some rows, over the classes and of each.
+    """F1 and average precision of detectors on the known cells of some rows, over the classes and of each.
 
     A class is scored when it holds in at least `PIECES` pieces and two folds of these rows. A replicate without any positive of a
     class leaves it out of its mean.
     """
     f1_name, ap_name, pieces, whole = f"f1_{concept}", f"ap_{concept}", plan.shape[1], with_total(plan)
-    folds, groups, classes, fired, values = folds[rows], groups[rows], classes[rows], found.fired[rows], found.values[rows]
+    folds, groups, values, seen = folds[rows], groups[rows], found.values[rows], seen[rows]
+    classes, fired = classes[rows] & seen, found.fired[rows] & seen
     f1, ap = np.full((2, len(whole), len(names)), np.nan)
     held = (piece_sums(classes, groups, pieces) > 0).sum(0)
     scored = [c for c in range(len(names)) if held[c] >= PIECES and len(np.unique(folds[classes[:, c]])) > 1]
@@ -208,7 +221,8 @@ def _macro(
         sums = piece_sums(np.stack([fired[:, c] & classes[:, c], fired[:, c], classes[:, c]], 1), groups, pieces)
         hits, size, positives = (whole.astype(np.float64) @ sums).T
         f1[:, c] = np.where(positives > 0, ratio(2 * hits, size + positives), np.nan)
-        ap[:, c] = rank_scores(values[:, c], classes[:, c], folds, groups, whole)[1]
+        known = seen[:, c]
+        ap[:, c] = rank_scores(values[known, c], classes[known, c], folds[known], groups[known], whole)[1]
     out = [
         summarise(f1_name, nanmean(f1[:, scored]), keep=not at["control"], **at),
         summarise(ap_name, nanmean(ap[:, scored]), centre=True, **at),
@@ -216,7 +230,8 @@ def _macro(
     for c, name in enumerate(names):
         for metric, figures in ((f1_name, f1), (ap_name, ap)):
             if c in scored:
-                out.append(summarise(metric, figures[:, c], centre=metric == ap_name, label=name, **at))
+                on = at | {"pieces": len(np.unique(groups[seen[:, c]]))}
+                out.append(summarise(metric, figures[:, c], centre=metric == ap_name, label=name, **on))
             else:
                 out.append(Score(metric, None, f"{name} holds in fewer than {PIECES} pieces of two folds", label=name).on(**at))
     return out
