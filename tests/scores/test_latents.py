@@ -102,3 +102,16 @@ def test_rare_classes_are_unscored_by_name():
         (m, c) for c in ("", "chance", "permuted_labels") for m in ("f1_thing", "ap_thing")
     ]
     assert all(s.value is None and "c holds in fewer" in s.reason for s in rare)
+
+
+def test_cells_that_are_not_known_do_not_count():
+    """Three folds of two that fire (one of them labelled, the other not known) and two that do not: F1 1, and 2/3 as if absent."""
+    x, folds = np.array([[1, 1, 0, 0] * 3], np.float32).T, np.repeat([0, 1, 2], 4)
+    classes, seen = np.array([[1, 0, 0, 0] * 3], bool).T, np.array([[1, 0, 1, 1] * 3], bool).T
+    levels, plan = np.full(12, "exact"), np.ones((100, 12), np.float32)
+    for given, f1 in (((seen, seen), 1), (None, 2 / 3)):
+        scores = latents.latent_scores("it", ["a"], x, classes, classes, levels, folds, np.arange(12), plan, given)
+        found = {(s.metric, s.control): s.value for s in scores if not s.label}
+        assert found["f1_it", ""] == pytest.approx(f1)
+        # always firing: 3 positives of the 9 known, or of all 12
+        assert found["f1_it", "chance"] == pytest.approx(6 / ((9 if given else 12) + 3))

@@ -236,6 +236,37 @@ def test_families_of_one_fold_are_unscored_by_name(data):
     assert {s.label for s in scores if s.metric == "roc_auc" and s.label} == {"organ", "piano", "strings"}
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_what_was_not_observed_neither_trains_nor_counts(known):
+    """Every third clip with an organ loses that label: a miss where it counts as absent, nothing where it was not observed."""
+    clean = synthetic_heldout(noise=0.0)
+    organs = [i for i, c in enumerate(clean.clips) if "organ" in c.annotations.instruments]
+    hidden = set(organs[::3])
+
+    def hide(clip):
+        a = clip.track.annotations
+        left = replace(a, instruments=a.instruments - {"organ"}, unobserved=frozenset() if known else frozenset({"organ"}))
+        return replace(clip, track=replace(clip.track, annotations=left))
+
+    data = replace(clean, clips=[hide(c) if i in hidden else c for i, c in enumerate(clean.clips)])
+    scores = instrument.score(planted_features(data), data)
+    found = table(scores)
+    rows = np.flatnonzero(truth.levels(data, "instruments") == "exact")
+    fired, positive = len(set(organs) & set(rows)), len((set(organs) - hidden) & set(rows))
+    if known:  # the organ's latent fires on the hidden ones too
+        assert found["f1_instrument", None, "", "exact", "organ"] == pytest.approx(2 * positive / (fired + positive))
+        share = positive / len(rows)
+    else:
+        assert found["f1_instrument", None, "", "exact", "organ"] == 1
+        assert found["roc_auc", None, "", "exact", "organ"] == found["map", None, "", "exact", "organ"] == 1
+        share = positive / (len(rows) - (fired - positive))
+        pieces = len(np.unique(data.groups[[r for r in rows if r not in hidden]]))
+        [row] = [s for s in scores if (s.metric, s.label, s.truth, s.control, s.k) == ("roc_auc", "organ", "exact", "", None)]
+        assert row.pieces == pieces
+    assert found["f1_instrument", None, "chance", "exact", "organ"] == pytest.approx(2 * share / (1 + share))
+    assert found["f1_instrument", None, "", "exact", "piano"] == 1
+
+
 def test_dictionary_bias_is_part_of_the_reconstruction(data):
     shifted = Rectifier(data.x.shape[2])
     shifted.tensors["b_dec"] = torch.full((data.x.shape[2],), 0.5)
