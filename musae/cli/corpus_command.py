@@ -49,12 +49,14 @@ def describe(name: str, as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(1), default=200, show_default=True, help="Look at so many tracks of each split.")
 @click.option("--reasons", type=click.Path(dir_okay=False, path_type=Path), help="Write what was left out to this CSV file.")
 def doctor(name: str, limit: int, reasons: Path | None) -> None:
-    """Check a corpus: files, labels, licences, splits, clips and audio. Exit code 1 where something is wrong.
+    """Check a corpus: files, their checksums where the corpus knows them, labels, licences, splits, clips and audio. Exit code 1
+    where something is wrong.
 
     \b
     Examples:
       musae corpus doctor chorales
       musae corpus doctor folder:recordings/ --reasons left_out.csv
+      musae corpus doctor mirdata:guitarset
     """
     from collections import Counter
     from types import SimpleNamespace
@@ -81,15 +83,17 @@ def doctor(name: str, limit: int, reasons: Path | None) -> None:
             click.echo(f"wrong: {problem}")
             if check.vital:
                 break
-    for file, reason in left_out[:20]:
-        click.echo(f"left out: {file}: {reason}")
-    if len(left_out) > 20:
-        click.echo(f"... and {len(left_out) - 20} more" + ("" if reasons else "; --reasons FILE writes them all"))
+    wrong = corpus.checks() if hasattr(corpus, "checks") else []  # files against checksums that their publisher gives
+    for kind, entries in (("wrong", wrong), ("left out", left_out)):
+        for file, reason in entries[:20]:
+            click.echo(f"{kind}: {file}: {reason}")
+        if len(entries) > 20:
+            click.echo(f"... and {len(entries) - 20} more {kind}" + ("" if reasons else "; --reasons FILE writes them all"))
     if reasons is not None:
-        write_reasons(left_out, reasons)
-    if not problems and not left_out:
+        write_reasons([*wrong, *left_out], reasons)
+    if not problems and not wrong and not left_out:
         click.echo("nothing is wrong")
-    raise SystemExit(1 if problems or left_out else 0)
+    raise SystemExit(1 if problems or wrong or left_out else 0)
 
 
 @command.command("export")
