@@ -95,9 +95,9 @@ def score(features: Features, data: HeldOut) -> list[Score]:
                         for name, f, pieces in zip(clips.families, figures.T, heard, strict=True)
                     ]
     means = features.sparse_means(clips.clip)
-    seen = (clips.seen_real, clips.seen_mixed) if clips.partial else None
+    cells = (clips.seen_real, clips.seen_mixed) if clips.partial else None
     return out + latents.latent_scores(
-        "instrument", clips.families, means, clips.real, clips.mixed, clips.level, folds, groups, data.plan, seen
+        "instrument", clips.families, means, clips.real, clips.mixed, clips.level, folds, groups, data.plan, cells
     )
 
 

@@ -76,7 +76,7 @@ def card(argument: str) -> CorpusCard:
     """The card of one set, wherever it lies. Raises UserError for a set that is not listed."""
     asked = _parse(argument)
     entry = SETS[asked.name]
-    truth = {concept: (labels.truth.value,) for concept, labels in entry.labels.items()}
+    truth: dict[str, tuple[str, ...]] = {concept: (labels.truth.value,) for concept, labels in entry.labels.items()}
     if entry.sounds:
         truth["instruments"] = (Truth.EXACT.value,)
     return CorpusCard(
@@ -172,11 +172,11 @@ class MirData(Recordings):
 
     def _place(self, name: str, left_out: list[LeftOut]) -> Path | None:
         """A recording's file; None, with the reason, where there is none."""
-        within = self._rows[name][self._entry.audio][0]
+        within: str | None = self._rows[name][self._entry.audio][0]
         if within is None:
             left_out.append(LeftOut(name, "the set has no audio of it"))
             return None
-        path = (self._home / within).resolve()
+        path: Path = (self._home / within).resolve()
         if not path.is_relative_to(self._home):
             left_out.append(LeftOut(name, f"{within} lies outside {self._home}"))
         elif not path.is_file():
@@ -192,7 +192,7 @@ class MirData(Recordings):
         if official in entry.omitted:
             raise UserError(f"in the split {official!r}, which is not used")
         split = (Split.HELDOUT if official in entry.heldout else Split.TRAIN) if official else split_of(group)
-        labels, remarks = mirdata_labels.annotations(entry, source, heard.seconds, split is Split.HELDOUT)
+        labels, remarks = mirdata_labels.read(entry, source, heard.seconds, split is Split.HELDOUT)
         within = path.relative_to(self._home).as_posix()
         own = identity(f"{name}{path.suffix}")
         track = Track(own, group, split, entry.licence, heard.seconds, labels, source=within)

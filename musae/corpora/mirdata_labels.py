@@ -41,7 +41,7 @@ MODES = {
 NO_KEY = ("", "n", "x", "-", "none", "unknown")
 
 
-def annotations(entry: DataSet, track: Any, seconds: float, heldout: bool) -> tuple[Annotations, list[str]]:
+def read(entry: DataSet, track: Any, seconds: float, heldout: bool) -> tuple[Annotations, list[str]]:
     """All but stems' labels of a track, and what was left out or cut.
 
     heldout: which of the set's two coverages holds.

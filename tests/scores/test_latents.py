@@ -105,7 +105,7 @@ def test_rare_classes_are_unscored_by_name():
 
 
 def test_cells_that_are_not_known_do_not_count():
-    """Three folds of two that fire (one of them labelled, the other not known) and two that do not: F1 1, and 2/3 as if absent."""
+    """In each fold two rows fire, one labelled and one not known, and two do not: F1 is 1, or 2/3 were it absent."""
     x, folds = np.array([[1, 1, 0, 0] * 3], np.float32).T, np.repeat([0, 1, 2], 4)
     classes, seen = np.array([[1, 0, 0, 0] * 3], bool).T, np.array([[1, 0, 1, 1] * 3], bool).T
     levels, plan = np.full(12, "exact"), np.ones((100, 12), np.float32)
