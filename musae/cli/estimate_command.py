@@ -113,12 +113,13 @@ def accuracy(names: tuple[str, ...], every: bool) -> None:
 @click.argument("name")
 @click.option("--corpus", "corpora", multiple=True, help="Against its labels; `procedural` and `chorales` by default.")
 @click.option("--split", type=click.Choice(["train", "heldout"]), default="heldout", show_default=True)
-@click.option(
-    "--clips", type=click.IntRange(2), default=200, show_default=True, help="At most so many clips, and so many tracks."
-)
+@click.option("--clips", type=click.IntRange(2), default=200, show_default=True, help="At most so many clips (and whole tracks).")
+@click.option("--clips-only", is_flag=True, help="Leave out whole tracks: for tools that are slow.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures to this JSON file.")
 @click.option("--publish", is_flag=True, help="Write them to musae/estimators/measured/, from where every use prints them.")
-def measure(name: str, corpora: tuple[str, ...], split: str, clips: int, out: Path | None, publish: bool) -> None:
+def measure(
+    name: str, corpora: tuple[str, ...], split: str, clips: int, clips_only: bool, out: Path | None, publish: bool
+) -> None:
     """Measure an estimator against labels that are known, on clips of 10.24 s and on whole tracks.
 
     \b
@@ -134,7 +135,8 @@ def measure(name: str, corpora: tuple[str, ...], split: str, clips: int, out: Pa
     tool = _load(entry)
     with progress() as shown:
         known = [_corpus(corpus) for corpus in corpora or accuracies.CORPORA]
-        measured = accuracies.measure(_plain(entry), tool, known, split=Split(split), limit=clips, report=shown)
+        lengths = (accuracies.CLIP,) if clips_only else (accuracies.CLIP, None)
+        measured = accuracies.measure(_plain(entry), tool, known, split=Split(split), lengths=lengths, limit=clips, report=shown)
     for row in measured.rows:
         click.echo(f"{row.concept}: {accuracies.describe(row)}; estimated of {row.estimated:.0%}")
     if out is not None:

@@ -1,8 +1,8 @@
 """Major and minor triads: Essentia's HPCPs and ChordsDetection (Gómez 2006).
 
 Settings were chosen on 10.24-s clips of 120 *training* pieces each of `procedural` and `chorales`, by weighted chord recall
-(majmin): whitened peaks with four harmonics, 12 bins and a window of 0.6 s reached .794 and .738; the tutorial's plain HPCPs of 36
-bins with 1 s .725 and .617; ChordsDetectionBeats between RhythmExtractor2013's beats .761 and .716. Peaks count from A = 440 Hz:
+(majmin): whitened peaks with four harmonics, 12 bins and a window of 0.6 s reached .794 and .738; plain HPCPs of 36 bins
+with 1 s .725 and .617; ChordsDetectionBeats between RhythmExtractor2013's beats .761 and .716. Peaks count from A = 440 Hz:
 music that is tuned otherwise is heard less well. Frames without any peak are no chord (``N``), which the tool does not know.
 """
 

@@ -1,13 +1,13 @@
 """Instrument families: Essentia's classifier of the 40 instrument tags of MTG-Jamendo (Bogdanov et al. 2019), on Discogs-EffNet.
 
-``essentia_instruments:FOLDER``, or the environment variable ``MUSAE_ESSENTIA_MODELS``, names a folder with the two graphs that the
-user has downloaded from https://essentia.upf.edu/models.html (CC BY-NC-SA 4.0: not for commercial use), under their own names:
-`GRAPHS`. It needs ``essentia-tensorflow`` in place of ``essentia``.
+``essentia_instruments:FOLDER``, or the environment variable ``MUSAE_ESSENTIA_MODELS``, names a folder with the two graphs (`GRAPHS`) that
+the user has downloaded from https://essentia.upf.edu/models.html (CC BY-NC-SA 4.0: not for commercial use). It needs
+``essentia-tensorflow`` in place of ``essentia``.
 
 The classifier hears about two seconds at a time. A tag's mean over the audio is its activation; a family sounds where that of any
-of its tags reaches `THRESHOLD`. The threshold is a plain half, not tuned: the models are not at hand where this was written, and
-so nothing was measured either (`musae estimate measure` does both justice). Tags without a General MIDI family (`FAMILY`), such as
-the voice, are not reported.
+of its tags reaches `THRESHOLD`: a plain half, not tuned. The models were not at hand where this was written: that graphs are run
+and read is tested on a small random one, and how often the real ones are right is not known until `musae estimate measure` says
+so. Tags without a General MIDI family (`FAMILY`), such as the voice, are not reported.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class EssentiaInstruments(Estimator):
         es = essentia_package.standard()
         if not hasattr(es, "TensorflowPredict2D"):
             raise UserError(
-                "this build of Essentia has no TensorFlow; `pip uninstall essentia`, then `pip install --pre essentia-tensorflow`."
+                "this build of Essentia has no TensorFlow; `pip uninstall essentia`, then `pip install --pre "
+                "essentia-tensorflow`."
             )
         paths = [folder / name for name in GRAPHS]
         for path in paths:
