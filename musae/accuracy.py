@@ -21,6 +21,7 @@ from musae.corpora.track import Annotations, Clip, Corpus, Split, Truth
 from musae.errors import UserError
 from musae.estimators.estimator import Estimator, NoEstimate
 from musae.files import atomic_path
+from musae.provenance import processor
 from musae.results.made import provenance
 from musae.results.schema import Count, Finite, Name, Provenance, Revision, Text
 from musae.scores import estimates, spread
@@ -132,8 +133,8 @@ def measure(
 ) -> Measured:
     """Measure an estimator on at most `limit` clips of each length (None: whole tracks) of each corpus.
 
-    Clips are spread over as many pieces as possible. Labels that are estimated themselves are not read. Raises UserError where a
-    corpus has no label for anything that the estimator covers.
+    Clips are spread over as many pieces as possible; where no track is as long, a length is left out. Labels that are estimated
+    themselves are not read. Raises UserError where a corpus has no label for anything that the estimator covers.
     """
     began = time.monotonic()
     rows: list[Accuracy] = []
@@ -145,7 +146,7 @@ def measure(
             known = ", ".join(estimator.card.concepts)
             raise UserError(f"{corpus.card.name}: no {split} track has labels for {known} that are not estimates; name another.")
         rows += made
-    made_by = provenance(device="cpu", threads=1, seconds=time.monotonic() - began)
+    made_by = provenance(device=processor(), threads=1, seconds=time.monotonic() - began)
     return Measured(estimator=name, revision=estimator.revision, provenance=made_by, rows=tuple(rows))
 
 
@@ -154,6 +155,8 @@ def _on(
 ) -> list[Accuracy]:
     """The rows of one corpus and one length."""
     clips = _clips(corpus, split, seconds, limit)
+    if not clips:
+        return []
     what = f"{estimator.card.name} on {corpus.card.name}, " + ("whole tracks" if seconds is None else f"clips of {seconds:g} s")
     guesses: list[Annotations] = []
     for audio in corpus.audio(clips, estimator.card.rate):
@@ -165,9 +168,10 @@ def _on(
     truths = [clip.annotations for clip in clips]
     rows: list[Accuracy] = []
     for concept in estimator.card.concepts:
-        levels = sorted({a.truth[concept] for a in truths if concept in a.truth} - {Truth.ESTIMATED})
-        for level in levels:
+        for level in (level for level in Truth if level is not Truth.ESTIMATED):
             at = [i for i, a in enumerate(truths) if a.truth.get(concept) == level]
+            if not at:
+                continue
             heard = estimates.Heard(
                 [truths[i] for i in at], [guesses[i] for i in at], [clips[i].duration for i in at], groups[at], plan
             )
@@ -219,7 +223,10 @@ def _clips(corpus: Corpus, split: Split, seconds: float | None, limit: int) -> S
     """At most `limit` clips; of whole tracks the first ones, which corpora order so that they cover many pieces."""
     if seconds is None:
         return [Clip(track, 0.0, track.duration) for track in corpus.tracks(split)[:limit]]
-    return corpus.clips(split, seconds=seconds, limit=limit)
+    try:
+        return corpus.clips(split, seconds=seconds, limit=limit)
+    except UserError:  # no track is that long
+        return []
 
 
 def _guess(estimator: Estimator, audio: np.ndarray) -> Annotations:

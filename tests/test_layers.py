@@ -50,6 +50,7 @@ LAYERS = {
     "musae.conformance": 0,
     "musae.testing": 6,
     "musae.testing_corpora": 6,
+    "musae.testing_estimators": 6,
     "musae.testing_generators": 6,
     "musae.testing_tasks": 6,
     "musae.testing_kernels": 6,

@@ -60,11 +60,12 @@ def labels(
     from musae.corpora.track import Split
     from musae.estimated import label
 
+    entries = [_find(name) for name in dict.fromkeys(names)]
     known = _corpus(corpus)
     folder = out or (known.root if isinstance(known, FolderCorpus) else None)
     if folder is None:
         raise UserError(f"{corpus}: only a folder: corpus has a place for its labels; say where to with --out FOLDER.")
-    tools = {_plain(entry): _load(entry) for entry in map(_find, dict.fromkeys(names))}
+    tools = {_plain(entry): _load(entry) for entry in entries}
     for name, tool in tools.items():
         for line in lines(name, tool.card, tool.revision):
             click.echo(line)

@@ -1,7 +1,7 @@
 """Instrument families: Essentia's classifier of the 40 instrument tags of MTG-Jamendo (Bogdanov et al. 2019), on Discogs-EffNet.
 
-``essentia_instruments:FOLDER``, or the environment variable ``MUSAE_ESSENTIA_MODELS``, names a folder with the two graphs (`GRAPHS`) that
-the user has downloaded from https://essentia.upf.edu/models.html (CC BY-NC-SA 4.0: not for commercial use). It needs
+``essentia_instruments:FOLDER``, or the environment variable ``MUSAE_ESSENTIA_MODELS``, names a folder with two graphs (`GRAPHS`)
+that the user has downloaded from https://essentia.upf.edu/models.html (CC BY-NC-SA 4.0: not for commercial use). It needs
 ``essentia-tensorflow`` in place of ``essentia``.
 
 The classifier hears about two seconds at a time. A tag's mean over the audio is its activation; a family sounds where that of any

@@ -45,7 +45,7 @@ class MadmomBeats(Estimator):
         return madmom_package.module("features.beats").RNNBeatProcessor()
 
     def hear(self, audio: NDArray[np.float32]) -> Annotations:
-        activations = self._network(madmom_package.signal(audio))
+        activations = madmom_package.process(self._network, audio)
         beats = np.asarray(madmom_package.module("features.beats").DBNBeatTrackingProcessor(**SETTINGS)(activations), float)
         return Annotations(tempo=tempo(beats), beats=tuple(beats.tolist()))
 

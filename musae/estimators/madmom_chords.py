@@ -40,7 +40,7 @@ class MadmomChords(Estimator):
 
     def hear(self, audio: NDArray[np.float32]) -> Annotations:
         features, field = self._networks
-        spans = field(features(madmom_package.signal(audio)))
+        spans = field(madmom_package.process(features, audio))
         return Annotations(chords=merged((float(start), float(end), str(label)) for start, end, label in spans))
 
 

@@ -20,7 +20,7 @@ CARD = EstimatorCard(
     source="madmom, CNNKeyRecognitionProcessor (Korzeniowski & Widmer 2018)",
     concepts=("key",),
     rate=44_100,
-    shortest=1.0,
+    shortest=2.0,
 )
 
 
@@ -38,7 +38,7 @@ class MadmomKey(Estimator):
         return madmom_package.module("features.key").CNNKeyRecognitionProcessor()
 
     def hear(self, audio: NDArray[np.float32]) -> Annotations:
-        answer = self._network(madmom_package.signal(audio))
+        answer = madmom_package.process(self._network, audio)
         key = madmom_package.module("features.key").key_prediction_to_label(answer)
         return Annotations(keys=(Span(0.0, len(audio) / CARD.rate, key),))
 

@@ -56,9 +56,11 @@ def version() -> str:
     return importlib.metadata.version("madmom")
 
 
-def signal(audio: NDArray[np.float32]) -> Any:
-    """Mono audio at `RATE` as madmom's processors take it."""
-    return module("audio.signal").Signal(audio, sample_rate=RATE, num_channels=1)
+def process(processor: Any, audio: NDArray[np.float32]) -> Any:
+    """What one of madmom's processors gives of mono audio ``[samples]`` at `RATE`; its warnings of old usage are not shown."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return processor(module("audio.signal").Signal(audio, sample_rate=RATE, num_channels=1))
 
 
 @contextmanager

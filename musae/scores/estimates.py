@@ -78,7 +78,9 @@ def _donors(groups: NDArray[np.int64]) -> list[list[int]]:
     """For each assignment, the clip whose estimates each clip gets: of the piece so many places further on, never its own."""
     members = [np.flatnonzero(groups == piece) for piece in np.unique(groups)]
     order = np.random.default_rng(0).permutation(len(members))
-    shifts = np.unique(np.linspace(1, len(members) - 1, SHIFTS).round().astype(int)) if len(members) > 1 else []
+    shifts: list[int] = []
+    if len(members) > 1:
+        shifts = np.unique(np.linspace(1, len(members) - 1, SHIFTS).round().astype(int)).tolist()
     donors = []
     for shift in shifts:
         donor = np.zeros(len(groups), int)

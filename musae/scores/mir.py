@@ -120,4 +120,6 @@ def acc2(reference: NDArray[np.float64], estimate: NDArray[np.float64]) -> NDArr
 
 def beat_f_measure(reference: Sequence[float], estimate: Sequence[float]) -> float:
     """F-measure of estimated beat times in seconds; 0 where nothing is estimated. Both ascend."""
+    if not len(estimate):
+        return 0.0  # mir_eval says the same, and warns
     return float(mir_eval.beat.f_measure(np.array(reference, float), np.array(estimate, float), BEAT_WINDOW))
