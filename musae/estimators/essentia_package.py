@@ -27,7 +27,7 @@ def standard() -> Any:
         return importlib.import_module("essentia.standard")
     except ImportError as error:
         raise UserError(
-            f"Essentia is not installed or does not load ({error}); `pip install --pre essentia` (licence: AGPL-3.0)."
+            f"Essentia is not installed or does not load ({error}); `pip install 'essentia>=2.1b6.dev1389'` (AGPL-3.0)."
         ) from error
 
 
