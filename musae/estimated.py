@@ -1,7 +1,7 @@
 """JAMS files of estimated labels for the tracks of a corpus; `musae.corpora.folder` reads them back.
 
-A file's sandbox says under ``estimators`` which estimators, of which revisions, it holds: that is how these files are told from
-others', which are left alone, and what is up to date from what is not.
+A file's sandbox says under ``estimators`` for each concept which estimator was asked, of which revision: that is how these files
+are told from others', which are left alone, and what is up to date from what is not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import jams
 import numpy as np
@@ -53,12 +52,18 @@ def label(
     """Write what estimators (name -> estimator) hear in the tracks of some splits to ``<folder>/<track>.jams``.
 
     A track of a folder of recordings keeps its path within the folder, any other has its id for a name. A file is written once
-    for each track, so an interrupted run goes on. Where two estimators cover a concept, the one named last is kept.
+    for each track, so an interrupted run goes on. Labels of another estimator, or of another revision, are replaced.
 
-    `limit`: at most so many tracks of each split; None for all. Tracks of which one of the tools can say nothing, and those
-    beside which a file of another program lies, are left out, with a reason.
+    `limit`: at most so many tracks of each split; None for all. Left out, with a reason, are files that the corpus cannot use,
+    tracks of which one of the tools can say nothing, and those beside which a file of another program lies.
+
+    Raises UserError where two of the estimators cover the same concept.
     """
-    done = Done()
+    for concept in CONCEPTS:
+        both = [name for name, tool in tools.items() if concept in tool.card.concepts]
+        if len(both) > 1:
+            raise UserError(f"{' and '.join(both)} both estimate {concept}; name one of them.")
+    done = Done(left_out=_unusable(corpus))
     tracks = [track for split in splits for track in corpus.tracks(split)[:limit]]
     for number, track in enumerate(tracks, start=1):
         name, path = _place(corpus, folder, track)
@@ -72,6 +77,14 @@ def label(
         report("tracks", number, len(tracks))
     done.concepts = Counter({concept: done.concepts[concept] for concept in CONCEPTS if done.concepts[concept]})
     return done
+
+
+def _unusable(corpus: Corpus) -> list[LeftOut]:
+    """The files of a folder that are no tracks; what else the folder remarks is for `musae corpus doctor`."""
+    if not isinstance(corpus, FolderCorpus):
+        return []
+    used = {track.source for split in Split for track in corpus.tracks(split)}
+    return [entry for entry in corpus.left_out if entry.file not in used]
 
 
 def _place(corpus: Corpus, folder: Path, track: Track) -> tuple[str, Path]:
@@ -101,14 +114,16 @@ def _hear(
     corpus: Corpus, track: Track, name: str, path: Path, sheet: jams.JAMS, tools: Mapping[str, Estimator], done: Done
 ) -> None:
     """Add to a file what the tools say that it does not hold yet."""
-    made: dict[str, Any] = dict(sheet.sandbox.estimators)
-    missing = {key: tool for key, tool in tools.items() if made.get(key) != tool.revision}
+    asked: dict[str, str] = dict(sheet.sandbox.estimators)
+    tags = {key: f"{key} {tool.revision}" for key, tool in tools.items()}
+    missing = [key for key, tool in tools.items() if any(asked.get(concept) != tags[key] for concept in tool.card.concepts)]
     if not missing:
         done.kept += 1
         return
     heard: dict[int, NDArray[np.float32]] = {}
-    for key, tool in missing.items():
-        rate = tool.card.rate
+    changed = False
+    for key in missing:
+        tool, rate = tools[key], tools[key].card.rate
         try:
             if rate not in heard:
                 [heard[rate]] = corpus.audio([Clip(track, 0.0, track.duration)], rate)
@@ -116,16 +131,15 @@ def _hear(
         except UserError as error:  # a file that can no longer be read, or nothing to be heard in it
             done.left_out.append(LeftOut(name, f"{key}: {error}"))
             continue
-        new = to_annotations(found, track.duration, f"{key} {tool.revision}")
-        for annotation in [a for a in sheet.annotations if CONCEPT.get(a.namespace) in new]:
-            sheet.annotations.remove(annotation)
-        for concept, annotation in new.items():
-            sheet.annotations.append(annotation)
-            done.concepts[concept] += 1
-        made[key] = tool.revision
-    if made == dict(sheet.sandbox.estimators):
+        new = to_annotations(found, track.duration, tags[key])
+        kept = [a for a in sheet.annotations if CONCEPT.get(a.namespace) not in tool.card.concepts]
+        sheet.annotations = jams.AnnotationArray([*kept, *new.values()])
+        asked |= dict.fromkeys(tool.card.concepts, tags[key])
+        done.concepts.update(list(new))
+        changed = True
+    if not changed:
         return
-    sheet.sandbox.update(estimators=made)
+    sheet.sandbox.update(estimators=asked)
     sheet.validate(strict=True)
     with atomic_path(path) as temporary:
         temporary.write_text(sheet.dumps(indent=1), encoding="utf-8")

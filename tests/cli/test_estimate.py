@@ -24,7 +24,8 @@ def ear(tmp_path, monkeypatch):
     """The estimator `ear`; a place of its own for what is published, and for the cache."""
     monkeypatch.setenv("MUSAE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(accuracy, "FOLDER", tmp_path / "measured")
-    with registry.provided(registry.Entry("estimators", "ear", "singing", singing.CARD)):
+    ear, nose = (registry.Entry("estimators", name, "singing", singing.CARD) for name in ("ear", "nose"))
+    with registry.provided(ear), registry.provided(nose):
         yield
 
 
@@ -65,7 +66,7 @@ def test_labels_are_read_back_as_estimated(recordings):
     assert found["song 1.wav"] == ("C# major", Truth.ESTIMATED)
     assert found["deep/song 6.wav"] == ("F# major", Truth.ESTIMATED)
     sandbox = json.loads((recordings / "song 1.jams").read_text())["sandbox"]
-    assert sandbox["estimators"] == {"ear": "ear-1"}
+    assert sandbox["estimators"] == {"key": "ear ear-1"}
 
 
 def test_what_is_there_is_kept_and_added_to(recordings, monkeypatch):
@@ -79,7 +80,7 @@ def test_what_is_there_is_kept_and_added_to(recordings, monkeypatch):
     monkeypatch.setattr(singing.Ear, "revision", "ear-2")
     assert "6 files written" in call("estimate", "labels", f"folder:{recordings}", "--by", "ear").output
     sheet = json.loads((recordings / "song 1.jams").read_text())
-    assert sheet["sandbox"]["estimators"] == {"ear": "ear-2"}
+    assert sheet["sandbox"]["estimators"] == {"key": "ear ear-2"}
     assert [a["namespace"] for a in sheet["annotations"]] == ["key_mode"]
 
 
@@ -103,12 +104,14 @@ def test_what_cannot_be_heard_is_left_out_with_its_reason(recordings, tmp_path):
         def hear(self, audio):
             return super().hear(audio) if audio[4_000:].any() else singing.Annotations()
 
+    (recordings / "text.wav").write_text("this is no audio\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(singing, "Ear", Fussy)
         result = call("estimate", "labels", f"folder:{recordings}", "--by", "ear", "--reasons", tmp_path / "why.csv")
     assert result.exit_code == 1
     assert "6 files written" in result.output
     assert "left out: quiet.wav: ear: " in result.output
+    assert "left out: text.wav: " in result.output
     assert "quiet.wav" in (tmp_path / "why.csv").read_text()
     assert not (recordings / "quiet.jams").exists()
 
@@ -157,6 +160,7 @@ def test_accuracy_names_all_estimators_and_needs_none_of_their_packages():
         (["labels", "procedural", "--by", "ear"], "say where to with --out"),
         (["accuracy", "essentia_kee"], "did you mean 'essentia_key'?"),
         (["labels", "procedural", "--by", "ear:x"], "takes no argument"),
+        (["labels", "procedural", "--by", "ear", "--by", "nose", "--out", "."], "ear and nose both estimate key; name one"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, says):
