@@ -2,7 +2,8 @@
 
 The method is ``multifeature``: on 10.24-s clips of 120 *training* pieces of `procedural` its tempo was right (Acc1) in .858,
 ``degara``'s in .825 and PercivalBpmEstimator's in .692 of them; beats were as good with either (F .81 and .83). It runs at 36
-times real time. It knows no bars: beats have no positions.
+times real time. Of a click track its first two beats were early by up to 150 ms, and all others by 10 to 40 ms. It knows no bars:
+beats have no positions.
 """
 
 from __future__ import annotations
