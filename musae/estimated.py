@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musae.corpora.export import to_annotations
-from musae.corpora.folder import FolderCorpus, LeftOut
+from musae.corpora.folder import FolderCorpus
 from musae.corpora.jams_files import CONCEPT
+from musae.corpora.recordings import LeftOut
 from musae.corpora.track import CONCEPTS, Clip, Corpus, Split, Track
 from musae.errors import UserError
 from musae.estimators.estimator import Estimator

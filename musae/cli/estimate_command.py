@@ -56,7 +56,8 @@ def labels(
     """
     from musae.accuracy import lines
     from musae.cli.progress import progress
-    from musae.corpora.folder import FolderCorpus, write_reasons
+    from musae.corpora.folder import FolderCorpus
+    from musae.corpora.recordings import write_reasons
     from musae.corpora.track import Split
     from musae.estimated import label
 

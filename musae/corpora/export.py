@@ -60,7 +60,7 @@ def export(
 
 def to_jams(clip: Clip, corpus: Corpus, rate: int) -> jams.JAMS:
     """A clip's annotations as a validated JAMS object; times from the clip's start."""
-    track = clip.track
+    track, attributes = clip.track, clip.annotations.attributes
     sheet = jams.JAMS()
     sheet.file_metadata.title = track.id
     sheet.file_metadata.release = corpus.card.name
@@ -71,7 +71,7 @@ def to_jams(clip: Clip, corpus: Corpus, rate: int) -> jams.JAMS:
         licence=track.licence,
         source=track.source,
         start=clip.start,
-        **({"attributes": dict(a.attributes)} if a.attributes else {}),
+        **({"attributes": dict(attributes)} if attributes else {}),
         **_made_by(corpus, rate),
     )
     for annotation in to_annotations(clip.annotations, clip.duration).values():
