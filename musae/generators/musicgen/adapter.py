@@ -10,7 +10,8 @@ from torch import Tensor
 
 from musae.card import GeneratorCard
 from musae.errors import UserError
-from musae.generators.decoder import Condition, Decoder, shown
+from musae.generators.autoregressive import Condition, shown
+from musae.generators.decoder import Decoder
 from musae.generators.musicgen import CARD, checkpoint
 from musae.generators.musicgen.codec import EnCodec
 
@@ -107,7 +108,7 @@ class MusicGen(Decoder):
         """The text encoder's states in the decoder's width ``[1, L, d]``."""
         from transformers import AutoTokenizer
 
-        folder = checkpoint.Source.parse(self.source).folder(*checkpoint.WEIGHTS, *checkpoint.OTHERS)
+        folder = checkpoint.source_of(self.source).folder(*checkpoint.WEIGHTS, *checkpoint.OTHERS)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError) as error:
