@@ -1,0 +1,162 @@
+"""audiocraft's language model: how it is built from a checkpoint, embeds codes, runs a block, and is told of a text.
+
+Attention is audiocraft's plain one: its memory-efficient ones need xformers, and weights fit all of them. Texts reach the blocks by
+cross-attention. Without one, blocks attend to a state of zeros: what audiocraft makes of an empty text, which it masks.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from musae.errors import UserError
+from musae.generators.audiocraft.checkpoint import LANGUAGE_MODEL, Checkpoint
+from musae.generators.audiocraft.package import audiocraft
+
+CONDITIONER = "condition_provider.conditioners."
+"""How the names of a conditioner's tensors begin."""
+
+
+def text_condition(checkpoint: Checkpoint) -> str | None:
+    """The name of the text condition that blocks attend to; None where there is none.
+
+    Raises UserError where there are others: what stands for "nothing" would have to be computed from a melody or by CLAP.
+    """
+    kinds = {name: conditioner.model for name, conditioner in (checkpoint.config.get("conditioners") or {}).items() if name != "args"}
+    fused = [str(name) for name in checkpoint.config.fuser.cross]
+    for name, kind in kinds.items():
+        if kind == "chroma_stem":
+            raise UserError(
+                f"{checkpoint.name}: conditions on a melody ({name}), which needs torchaudio and demucs and is not available through "
+                f"audiocraft here; give the same model as musicgen:facebook/musicgen-melody."
+            )
+        if kind not in ("t5", "lut") or fused != [name]:
+            raise UserError(
+                f"{checkpoint.name}: conditions on {name} ({kind}); this generator reads models with no condition, or one text that "
+                f"blocks attend to. Choose another checkpoint."
+            )
+    return next(iter(kinds), None)
+
+
+def build(checkpoint: Checkpoint, *, initialise: bool) -> Any:
+    """An `LMModel` or `MagnetLMModel` with random weights, float32 on the CPU, in evaluation mode; it holds no text encoder.
+
+    `initialise`: as training began, rather than only to be overwritten. Raises UserError where the configuration does not do.
+    """
+    builders = audiocraft().models.builders
+    omegaconf = importlib.import_module("omegaconf")
+    text_condition(checkpoint)
+    config = checkpoint.config.copy()
+    config.device, config.dtype, config.conditioners = "cpu", "float32", {}
+    shape = config.transformer_lm
+    shape.custom = bool(shape.get("custom") or shape.get("memory_efficient"))  # the same tensors, by the same names
+    shape.memory_efficient, shape.checkpointing = False, "none"
+    if not initialise:
+        shape.weight_init, shape.depthwise_init, shape.zero_bias_init = None, None, False
+    if config.lm_model == "transformer_lm_magnet":  # its masks are made where they are needed, for the length at hand
+        shape.compression_model_framerate, shape.segment_duration, shape.span_len = 1, 1, config.masking.span_len
+    else:
+        for name in ("compression_model_framerate", "segment_duration", "span_len", "subcodes_context"):
+            shape.pop(name, None)
+    try:
+        return builders.get_lm_model(config).eval()
+    except (KeyError, TypeError, ValueError, AssertionError, AttributeError, omegaconf.errors.OmegaConfBaseException) as error:
+        raise UserError(
+            f"{checkpoint.folder / LANGUAGE_MODEL}: audiocraft cannot build a model from its configuration ({error!r}); choose another "
+            f"checkpoint."
+        ) from error
+
+
+def load(checkpoint: Checkpoint) -> Any:
+    """The model with the checkpoint's weights. Raises UserError where tensors are missing, superfluous or of another shape."""
+    with torch.random.fork_rng(devices=[]):
+        network = build(checkpoint, initialise=False)
+    state = {name: value for name, value in checkpoint.language_model["best_state"].items() if not name.startswith(CONDITIONER)}
+    fill(network, state, f"{checkpoint.folder / LANGUAGE_MODEL}")
+    return network
+
+
+def fill(network: Any, state: Mapping[str, Tensor], where: str) -> None:
+    """Load a state dictionary, all of it. Raises UserError, naming the file and a tensor, where it does not fit."""
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        lines = str(error).strip().splitlines()
+        raise UserError(
+            f"{where}: its tensors are not those of its configuration ({lines[1 if lines[1:] else 0].strip()[:200]}); download it again."
+        ) from error
+
+
+def projection(checkpoint: Checkpoint, name: str) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the map from the text encoder's states to the decoder's width. Raises UserError where it is not alone."""
+    state = checkpoint.language_model["best_state"]
+    found = {key for key in state if key.startswith(f"{CONDITIONER}{name}.")}
+    weight, bias = (f"{CONDITIONER}{name}.output_proj.{part}" for part in ("weight", "bias"))
+    if found != {weight, bias}:
+        raise UserError(
+            f"{checkpoint.folder / LANGUAGE_MODEL}: a prompt needs output_proj of {name} and nothing else, and there are "
+            f"{len(found)} tensors: its text encoder was trained along, which this generator does not read. Give no prompt."
+        )
+    return state[weight].float(), state[bias].float()
+
+
+def delays(checkpoint: Checkpoint) -> list[int]:
+    """By how many positions each codebook is delayed. Raises UserError for a pattern that is no delay of each."""
+    pattern = checkpoint.config.codebooks_pattern
+    if pattern.modeling == "parallel":
+        return [0] * checkpoint.codebooks
+    given = pattern.get(pattern.modeling) or {}
+    if pattern.modeling not in (None, "delay") or given.get("flatten_first") or given.get("empty_initial"):
+        raise UserError(
+            f"{checkpoint.name}: its codebooks follow the pattern {pattern.modeling!r}, and this generator reads 'delay' and "
+            f"'parallel'; choose another checkpoint."
+        )
+    return [int(late) for late in given.get("delays") or range(checkpoint.codebooks)]
+
+
+def embed(network: Any, inputs: Tensor, past: int = 0) -> Tensor:
+    """Layer 0 ``[n, P, d]`` of tokens ``[n, K, P]`` that follow `past` positions. Positions are computed in float32."""
+    tokens: Tensor = sum(table(inputs[:, j]).float() for j, table in enumerate(network.emb))
+    transformer = network.transformer
+    if transformer.positional_embedding in ("sin", "sin_rope"):
+        positions = torch.arange(past, past + inputs.shape[-1], device=inputs.device).view(1, -1, 1)
+        sines = audiocraft().modules.transformer.create_sin_embedding
+        tokens = tokens + transformer.positional_scale * sines(positions, tokens.shape[-1], max_period=transformer.max_period)
+    return tokens.to(network.emb[0].weight.dtype)
+
+
+def run_block(
+    network: Any,
+    index: int,
+    stream: Tensor,
+    text: Tensor | None,
+    *,
+    mask: Tensor | None = None,
+    cache: dict[int, dict[str, Tensor]] | None = None,
+) -> Tensor:
+    """Stream after block `index` (from 0) ``[n, P, d]``. `mask`: added to the attention's scores ``[P, P]``.
+
+    `cache`: the keys and values of earlier positions, by block, which those of `stream` are added to (causal models only).
+    """
+    block = network.transformer.layers[index]
+    attention = block.self_attn
+    if cache is not None:
+        attention._is_streaming, attention._streaming_state = True, cache.setdefault(index, {})
+    try:
+        after: Tensor = block(stream, src_mask=mask, cross_attention_src=text)
+    finally:
+        attention._is_streaming, attention._streaming_state = False, {}
+    return after
+
+
+def attended(network: Any, states: Tensor) -> Tensor:
+    """What blocks attend to for a text's states ``[1, L, d]``: with positions where the model wants them."""
+    (name,) = network.fuser.fuse2cond["cross"]
+    nothing = states.new_zeros(1, 1, states.shape[-1])
+    _, source = network.fuser(nothing, {name: (states, states.new_ones(states.shape[:2]))})
+    found: Tensor = source
+    return found
