@@ -245,8 +245,8 @@ def converted_codec(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def to_transformers(folder: Path, to: Path) -> Path:
-    """A checkpoint of `save` with no changes, converted and saved by `save_pretrained`."""
+def to_transformers(folder: Path, text_encoder: Path, to: Path) -> Path:
+    """A checkpoint of `save` with no changes and a text encoder, converted and saved by `save_pretrained`."""
     lm, sound = (torch.load(folder / f"{name}.bin", weights_only=True) for name in ("state_dict", "compression_state_dict"))
     audio = EncodecConfig(
         sampling_rate=RATE,
@@ -275,8 +275,10 @@ def to_transformers(folder: Path, to: Path) -> Path:
         bos_token_id=WORDS,
         tie_word_embeddings=False,
     )
-    text = T5Config(vocab_size=120, d_model=TEXT, d_kv=8, d_ff=32, num_layers=1, num_heads=2, pad_token_id=0)
-    model: Any = MusicgenForConditionalGeneration(MusicgenConfig(text_encoder=text, audio_encoder=audio, decoder=decoder)).eval()
+    text = T5EncoderModel.from_pretrained(text_encoder)
+    config = MusicgenConfig(text_encoder=text.config, audio_encoder=audio, decoder=decoder)
+    model: Any = MusicgenForConditionalGeneration(config).eval()
+    model.text_encoder.load_state_dict(text.state_dict())
     weights, projection = converted_language_model(lm["best_state"])
     missing, unexpected = model.decoder.load_state_dict(weights, strict=False)
     assert not unexpected
@@ -284,4 +286,5 @@ def to_transformers(folder: Path, to: Path) -> Path:
     model.enc_to_dec_proj.load_state_dict(projection)
     model.audio_encoder.load_state_dict(converted_codec(sound["best_state"]))
     model.save_pretrained(to)
+    tokenizer().save_pretrained(to)
     return to

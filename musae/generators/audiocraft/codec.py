@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import Any
 
 import torch
@@ -53,7 +54,8 @@ def load(checkpoint: Checkpoint) -> ChannelCodec:
     where, config = checkpoint.folder / CODEC, checkpoint.codec_config.copy()
     config.device = "cpu"
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's, of the weight norm that audiocraft uses
             network = builders.get_compression_model(config)
     except (KeyError, TypeError, ValueError, AssertionError, AttributeError, omegaconf.errors.OmegaConfBaseException) as error:
         raise UserError(f"{where}: audiocraft cannot build a codec from its configuration ({error!r}); choose another.") from error

@@ -107,13 +107,14 @@ def projection(checkpoint: Checkpoint, name: str) -> tuple[Tensor, Tensor]:
 def delays(checkpoint: Checkpoint) -> list[int]:
     """By how many positions each codebook is delayed. Raises UserError for a pattern that is no delay of each."""
     pattern = checkpoint.config.codebooks_pattern
-    if pattern.modeling == "parallel":
+    kind = pattern.modeling or checkpoint.config.transformer_lm.get("q_modeling")  # as older configurations have it
+    if kind == "parallel":
         return [0] * checkpoint.codebooks
-    given = pattern.get(pattern.modeling) or {}
-    if pattern.modeling not in (None, "delay") or given.get("flatten_first") or given.get("empty_initial"):
+    given = (pattern.get("delay") if pattern.modeling else None) or {}
+    if kind != "delay" or given.get("flatten_first") or given.get("empty_initial"):
         raise UserError(
-            f"{checkpoint.name}: its codebooks follow the pattern {pattern.modeling!r}, and this generator reads 'delay' and "
-            f"'parallel'; choose another checkpoint."
+            f"{checkpoint.name}: its codebooks follow the pattern {kind!r}, and this generator reads plain 'delay' and 'parallel'; "
+            f"choose another checkpoint."
         )
     return [int(late) for late in given.get("delays") or range(checkpoint.codebooks)]
 
