@@ -41,8 +41,8 @@ def check_generator(module: ModuleType) -> None:
     """Raise AssertionError, naming what is wrong, unless a generator keeps its contract.
 
     Codes, streams, read-outs and losses have the shapes that the card says; clips do not see one another, and row f of a stream
-    nothing after frame f unless the card says "bidirectional"; a splice is given the stream, and one that returns what it was given
-    changes nothing; what is generated begins with the prompt and depends on the seed alone.
+    nothing after frame f (unless the card says that it is bidirectional); a splice is given the stream, and one that returns what
+    it was given changes nothing; what is generated begins with the prompt and depends on the seed alone.
     """
     run(generator_checks(module))
 
@@ -165,9 +165,10 @@ def _check_whole(card: GeneratorCard, generator: Generator, codes: Tensor) -> No
     for at in _layers(card):
         again = torch.equal(generator.stream(codes, (at,))[at], generator.stream(codes, (at,))[at])
         assert again, f"{card.name}: at layer {at}, the same codes have another stream the second time"
-    rows = [generator.stream(c, (layer,))[layer][:, :frame] for c in (codes, changed)]
-    blind = torch.allclose(*rows)
-    assert not blind, f"{card.name}: the card says bidirectional, and at layer {layer} no row depends on later frames; say causal"
+    before, after = (generator.stream(c, (layer,))[layer][:, :frame] for c in (codes, changed))
+    assert not torch.allclose(before, after), (
+        f"{card.name}: the card says bidirectional, and at layer {layer} no row depends on later frames; say causal"
+    )
 
 
 def _check_visible(card: GeneratorCard, generator: Generator, codes: Tensor) -> None:

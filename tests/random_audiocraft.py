@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,10 @@ def language_model(changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, T
 def codec() -> dict[str, Tensor]:
     """Random weights of an EnCodec whose codes all occur: its codebooks are residual vectors of noise."""
     omegaconf = importlib.import_module("omegaconf")
-    network = audiocraft().models.builders.get_compression_model(omegaconf.OmegaConf.create(CODEC | {"device": "cpu"})).eval()
+    config = omegaconf.OmegaConf.create(CODEC | {"device": "cpu"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's, of the weight norm that audiocraft uses
+        network = audiocraft().models.builders.get_compression_model(config).eval()
     residual = network.encoder(torch.randn(1, 1, 400 * HOP))
     for layer in network.quantizer.vq.layers:
         book = layer._codebook

@@ -7,10 +7,10 @@ Layer l is the residual stream after l blocks (l = 0: after the embeddings), bef
 the decoding step that has just read codebook 1 of frame f, and codebook 1 + j of frame f - j where codebooks are delayed. Only
 the generator knows its delay pattern and frame rate: it hands out seconds and the tokens visible at each step.
 
-A generator that is not autoregressive (``card.reading == "bidirectional"``) is read at one stated step of its decoding: a codebook
-and the share of it that is masked (MAGNeT), the noise level (a diffusion transformer). The step is part of its name and revision.
-Row f is frame f, or latent frame f, at that step, and may depend on all of its clip. What the step hides, which tokens are masked or
-the noise, is drawn from the clip's codes alone: a clip has the same rows in any batch. `visible` shows what is left of each frame,
+A generator that is not autoregressive (``card.reading == "bidirectional"``) is read at one stated step of its decoding: a
+codebook and the share of it that is masked (MAGNeT), the noise level (a diffusion transformer). The step is part of its name and
+revision. Row f is frame f, or latent frame f, at that step, and may depend on all of its clip. What the step hides, by masks or
+noise, is drawn from the clip's codes alone: a clip has the same rows in any batch. `visible` shows what is left of each frame,
 `loss` is over what the step predicts, and `generate` runs through all steps. A diffusion model's codes are its latent's channels,
 each quantised finely beside the noise.
 """

@@ -38,7 +38,9 @@ def card(source: str) -> GeneratorCard:
     return checkpoint.Checkpoint.open(source).card
 
 
-def load(source: str = DEFAULT, *, prompt: str | None = None, guidance: float = 1.0, text_encoder: str | None = None) -> Generator:
+def load(
+    source: str = DEFAULT, *, prompt: str | None = None, guidance: float = 1.0, text_encoder: str | None = None
+) -> Generator:
     """A checkpoint, on the first CUDA device in float16 (as audiocraft runs it) or on the CPU in float32.
 
     `prompt`: a text that all clips are conditioned on; none by default, as in arXiv:2505.18186. `guidance`: the scale of

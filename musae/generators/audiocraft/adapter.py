@@ -12,8 +12,9 @@ from musae.card import GeneratorCard
 from musae.errors import UserError
 from musae.generators import checks
 from musae.generators.audiocraft import codec, model
-from musae.generators.audiocraft.checkpoint import Checkpoint
+from musae.generators.audiocraft.checkpoint import Checkpoint, reason
 from musae.generators.audiocraft.package import audiocraft
+from musae.generators.channels import ChannelCodec
 from musae.generators.generator import Generator
 
 
@@ -25,7 +26,15 @@ class Audiocraft:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, network: Any, sound: Any, *, prompt: str | None, guidance: float, encoder: str | None, seed: int | None
+        self,
+        checkpoint: Checkpoint,
+        network: Any,
+        sound: ChannelCodec,
+        *,
+        prompt: str | None,
+        guidance: float,
+        encoder: str | None,
+        seed: int | None,
     ) -> None:
         self.checkpoint, self.network, self.codec = checkpoint, network.eval(), sound
         self.prompt, self.guidance, self.encoder, self.seed = prompt, guidance, encoder, seed
@@ -43,8 +52,8 @@ class Audiocraft:
             torch.manual_seed(seed)
             network = model.build(self.checkpoint, initialise=True)
         network.to(self.device, self.dtype)
-        options = {"prompt": self.prompt, "guidance": self.guidance, "encoder": self.encoder}
-        return type(self)(self.checkpoint, network, self.codec, **options, seed=seed)  # type: ignore[arg-type]
+        prompt, guidance, encoder = self.prompt, self.guidance, self.encoder
+        return type(self)(self.checkpoint, network, self.codec, prompt=prompt, guidance=guidance, encoder=encoder, seed=seed)
 
     @property
     def device(self) -> torch.device:
@@ -71,13 +80,11 @@ class Audiocraft:
 
     def encode(self, audio: Tensor) -> Tensor:
         """Audio ``[n, samples]`` (or ``[n, 2, samples]`` where stereo) -> codes ``[n, K, T]``."""
-        codes: Tensor = self.codec.encode(audio)
-        return codes
+        return self.codec.encode(audio)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes ``[n, K, T]`` -> audio ``[n, samples]``; of a stereo generator, the mean of its channels."""
-        audio: Tensor = self.codec.decode(self.checked(codes)).mean(1)
-        return audio
+        return self.codec.decode(self.checked(codes)).mean(1)
 
     def times(self, frames: int) -> Tensor:
         """Seconds of the end of each row's newest frame, or of its own where the model is not autoregressive ``[T]``."""
@@ -118,7 +125,9 @@ class Audiocraft:
 
         conditioner = self.checkpoint.config.conditioners[name]
         if conditioner.model != "t5" or conditioner.t5.get("normalize_text"):
-            raise UserError(f"{self.name}: splits or normalises texts with spaCy, which this generator does not use; give no prompt.")
+            raise UserError(
+                f"{self.name}: splits or normalises texts with spaCy, which this generator does not use; give no prompt."
+            )
         weight, bias = model.projection(self.checkpoint, name)
         known = audiocraft().modules.conditioners.T5Conditioner.MODELS
         place = self.encoder or str(conditioner.t5.name)
@@ -128,16 +137,15 @@ class Audiocraft:
             tokenizer = AutoTokenizer.from_pretrained(place)
             network = T5EncoderModel.from_pretrained(place, use_safetensors=True).eval()
         except Exception as error:  # the hub, safetensors and transformers each raise their own
-            reason = str(error).splitlines()[0]
             raise UserError(
-                f"{self.name}: a prompt needs the text encoder {place}, which cannot be read ({reason}); connect to the network, or "
-                f"give its folder as text_encoder."
+                f"{self.name}: a prompt needs the text encoder {place}, which cannot be read ({reason(error)}); connect to the "
+                f"network, or give its folder as text_encoder."
             ) from error
         states = network(**tokenizer(prompt, return_tensors="pt")).last_hidden_state
         if states.shape[-1] != weight.shape[-1]:
             raise UserError(
-                f"{self.name}: the text encoder {place} has width {states.shape[-1]}, and the model reads {weight.shape[-1]}; give the "
-                f"one that it was trained with."
+                f"{self.name}: the text encoder {place} has width {states.shape[-1]}, and the model reads {weight.shape[-1]}; "
+                f"give the one that it was trained with."
             )
         return nn.functional.linear(states, weight, bias)
 
@@ -160,6 +168,6 @@ def load(
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
     kind: type[MusicGen | MAGNeT] = MusicGen if checkpoint.step is None else MAGNeT
     network = model.load(checkpoint).to(device, dtype)
-    sound = codec.load(checkpoint)
-    sound.network.to(device)
-    return kind(checkpoint, network, sound, prompt=prompt, guidance=guidance, encoder=text_encoder, seed=None)
+    return kind(
+        checkpoint, network, codec.load(checkpoint, device), prompt=prompt, guidance=guidance, encoder=text_encoder, seed=None
+    )

@@ -51,9 +51,11 @@ class Step:
             found = None
         if found is None or not 1 <= found.codebook <= codebooks or not 0 < found.masked <= 1:
             raise UserError(
-                f"{where}: {text!r} is no decoding step; write #codebook=1,masked=0.5 with a codebook from 1 to {codebooks} and a "
-                f"share that is masked, above 0 and at most 1."
+                f"{where}: {text!r} is no decoding step; write #codebook=1,masked=0.5 with a codebook from 1 to {codebooks} and "
+                f"a share that is masked, above 0 and at most 1."
             )
+        if found == cls(1, 1.0):
+            raise UserError(f"{where}: at {found} all is masked, and every clip has the same stream; mask less of codebook 1.")
         return found
 
     def __str__(self) -> str:
@@ -94,8 +96,8 @@ class Checkpoint:
         kind = config.get("lm_model")
         if kind not in MODELS or "transformer_lm" not in config:
             raise UserError(
-                f"{self.folder / LANGUAGE_MODEL}: lm_model is {kind!r}, and this generator reads {' and '.join(MODELS)} (MusicGen, "
-                f"AudioGen, MAGNeT); choose another checkpoint."
+                f"{self.folder / LANGUAGE_MODEL}: lm_model is {kind!r}, and this generator reads {' and '.join(MODELS)} "
+                f"(MusicGen, AudioGen, MAGNeT); choose another checkpoint."
             )
         return config
 
@@ -132,7 +134,9 @@ class Checkpoint:
             return AutoConfig.from_pretrained(pretrained)
         config = _configuration(self.folder / CODEC, self.codec)
         if config.get("compression_model") != "encodec" or config.encodec.channels != 1 or config.encodec.get("renormalize"):
-            raise UserError(f"{self.folder / CODEC}: this generator reads a mono EnCodec without renormalisation; choose another.")
+            raise UserError(
+                f"{self.folder / CODEC}: this generator reads a mono EnCodec without renormalisation; choose another."
+            )
         return config
 
     @cached_property
@@ -194,8 +198,8 @@ def _read(path: Path) -> Mapping[str, Any]:
             ) from error
         raise UserError(f"{path}: is damaged, or no checkpoint; download it again.") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: is damaged ({str(error).splitlines()[0]}); download it again.") from error
-    if not isinstance(package, Mapping) or not ("best_state" in package and "xp.cfg" in package or "pretrained" in package):
+        raise UserError(f"{path}: is damaged ({reason(error)}); download it again.") from error
+    if not isinstance(package, Mapping) or not ({"best_state", "xp.cfg"} <= set(package) or "pretrained" in package):
         raise UserError(f"{path}: holds no best_state and xp.cfg; give a checkpoint that audiocraft's export wrote.")
     return package
 
@@ -207,5 +211,10 @@ def _configuration(path: Path, package: Mapping[str, Any]) -> Any:
         config = omegaconf.OmegaConf.create(package["xp.cfg"])
         omegaconf.OmegaConf.set_struct(config, False)
     except (KeyError, ValueError, yaml.YAMLError, omegaconf.errors.OmegaConfBaseException) as error:
-        raise UserError(f"{path}: its configuration, xp.cfg, cannot be read ({error}); download it again.") from error
+        raise UserError(f"{path}: its configuration, xp.cfg, cannot be read ({reason(error)}); download it again.") from error
     return config
+
+
+def reason(error: Exception) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

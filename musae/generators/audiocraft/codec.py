@@ -1,4 +1,4 @@
-"""EnCodec (Défossez et al. 2022, arXiv:2210.13438) through audiocraft, or through transformers where a checkpoint refers to it."""
+"""EnCodec (Défossez et al. 2022, arXiv:2210.13438) through audiocraft, or transformers where a checkpoint refers to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from musae.errors import UserError
-from musae.generators.audiocraft.checkpoint import CODEC, Checkpoint
+from musae.generators.audiocraft.checkpoint import CODEC, Checkpoint, reason
 from musae.generators.audiocraft.model import fill
 from musae.generators.audiocraft.package import audiocraft
 from musae.generators.channels import ChannelCodec
@@ -27,7 +27,8 @@ class EnCodec(ChannelCodec):
     @property
     def device(self) -> torch.device:
         """Where the network is."""
-        return next(iter(self.network.parameters())).device
+        found: torch.device = next(iter(self.network.parameters())).device
+        return found
 
     def mono_codes(self, audio: Tensor) -> Tensor:
         """Residual quantisation of the encoder's output."""
@@ -45,10 +46,10 @@ class EnCodec(ChannelCodec):
         return words
 
 
-def load(checkpoint: Checkpoint) -> ChannelCodec:
-    """A checkpoint's codec, on the CPU. Raises UserError where it does not fit its configuration or the language model."""
+def load(checkpoint: Checkpoint, device: torch.device) -> ChannelCodec:
+    """A checkpoint's codec. Raises UserError where it does not fit its configuration or the language model."""
     if checkpoint.pretrained is not None:
-        return _from_transformers(checkpoint)
+        return _from_transformers(checkpoint, device)
     builders = audiocraft().models.builders
     omegaconf = importlib.import_module("omegaconf")
     where, config = checkpoint.folder / CODEC, checkpoint.codec_config.copy()
@@ -58,7 +59,9 @@ def load(checkpoint: Checkpoint) -> ChannelCodec:
             warnings.simplefilter("ignore", FutureWarning)  # torch's, of the weight norm that audiocraft uses
             network = builders.get_compression_model(config)
     except (KeyError, TypeError, ValueError, AssertionError, AttributeError, omegaconf.errors.OmegaConfBaseException) as error:
-        raise UserError(f"{where}: audiocraft cannot build a codec from its configuration ({error!r}); choose another.") from error
+        raise UserError(
+            f"{where}: audiocraft cannot build a codec from its configuration ({error!r}); choose another."
+        ) from error
     fill(network, checkpoint.codec["best_state"], str(where))
     has, needs = int(network.total_codebooks), checkpoint.codebooks // checkpoint.channels
     words = int(checkpoint.config.transformer_lm.card)
@@ -67,17 +70,16 @@ def load(checkpoint: Checkpoint) -> ChannelCodec:
             f"{where}: has {has} codebooks of {network.cardinality} codewords, and the language model reads {needs} of {words}; "
             f"take both files from one checkpoint."
         )
-    return EnCodec(network, checkpoint.hop, checkpoint.channels, checkpoint.codebooks)
+    return EnCodec(network.to(device), checkpoint.hop, checkpoint.channels, checkpoint.codebooks)
 
 
-def _from_transformers(checkpoint: Checkpoint) -> ChannelCodec:
-    from transformers import EncodecModel
+def _from_transformers(checkpoint: Checkpoint, device: torch.device) -> ChannelCodec:
+    from transformers import EncodecModel, PreTrainedModel
 
     from musae.generators.musicgen.codec import EnCodec as Transformers
 
     try:
-        network = EncodecModel.from_pretrained(checkpoint.pretrained, use_safetensors=True)
+        network: PreTrainedModel = EncodecModel.from_pretrained(checkpoint.pretrained, use_safetensors=True)
     except Exception as error:  # safetensors, torch and transformers each raise their own
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{checkpoint.pretrained}: the codec cannot be loaded ({reason}); download it again.") from error
-    return Transformers(network, checkpoint.channels, checkpoint.codebooks)
+        raise UserError(f"{checkpoint.pretrained}: the codec cannot be loaded ({reason(error)}); download it again.") from error
+    return Transformers(network.to(device), checkpoint.channels, checkpoint.codebooks)

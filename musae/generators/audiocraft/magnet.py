@@ -1,18 +1,19 @@
 """`MAGNeT`: the generator's contract over a masked-token decoder, which is not autoregressive (arXiv:2401.04577).
 
-MAGNeT decodes one codebook after the other, each in a few steps: at first all of it is masked, and each step keeps the likeliest of
-the tokens that it draws for what is masked, in spans, until nothing is. Its blocks see all of the clip; for codebooks above the
-first, `subcodes_context` frames on either side. So a stream is of a *decoding step*: codebooks below `codebook` are known, the share
-`masked` of its spans is masked, codebooks above are masked whole. Nothing is delayed: row f is frame f, masked or not.
+MAGNeT decodes one codebook after the other, each in a few steps: at first all of it is masked, and each step keeps the likeliest
+of the tokens that it draws for what is masked, in spans, until nothing is. Its blocks see all of the clip, or `subcodes_context`
+frames on either side for codebooks above the first. So a stream is of a *decoding step*: codebooks below `codebook` are known, the
+share `masked` of its spans is masked, codebooks above are masked whole. Nothing is delayed: row f is frame f, masked or not.
 
-Which spans are masked is drawn from the clip's codes alone: a clip has the same rows in any batch, and masks differ among clips, so
-that a position says nothing of being masked. How many are is what decoding would have: ``max(int(masked * spans), 1)``.
+Which spans are masked is drawn from the clip's codes alone: a clip has the same rows in any batch, and masks differ among clips,
+so that a position says nothing of being masked. How many are is what decoding would have: ``max(int(masked * spans), 1)``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from musae.generators import checks
 from musae.generators.audiocraft import model
 from musae.generators.audiocraft.adapter import Audiocraft
 from musae.generators.audiocraft.checkpoint import Checkpoint, Step
-from musae.generators.autoregressive import IGNORE, inverted, nats
+from musae.generators.autoregressive import IGNORE, inverted, logits_of, nats
 from musae.generators.generator import Splice
 
 STEPS, LATER_STEPS = 20, 10
@@ -31,6 +32,9 @@ STEPS, LATER_STEPS = 20, 10
 
 TEMPERATURE, NUCLEUS = 3.0, 0.9
 """At a codebook's first step, falling to zero linearly; and the probability mass that tokens are drawn from."""
+
+Change = Callable[[Tensor, int], Tensor]
+"""Maps the stream at a layer to what goes on."""
 
 KEPT = -1e4
 """Score of a span that is not to be masked again."""
@@ -76,10 +80,9 @@ class MAGNeT(Audiocraft):
     def visible(self, codes: Tensor) -> Tensor:
         """Codewords of the tokens that are not masked at each frame ``[n, T, K * e]``; zeros for those that are."""
         codes = self.checked(codes)
-        known = self._masked(codes, self.masks(codes)) != self.words
-        words = self.codec.codewords(codes) * known[..., None]
-        shown: Tensor = words.transpose(1, 2).flatten(2)
-        return shown
+        hidden = self._masked(codes, self.masks(codes)) == self.words
+        words = self.codec.codewords(codes).masked_fill(hidden[..., None], 0)
+        return words.transpose(1, 2).flatten(2)
 
     @torch.inference_mode()
     def loss(self, codes: Tensor, layer: int | None = None, splice: Splice | None = None) -> Tensor:
@@ -118,7 +121,7 @@ class MAGNeT(Audiocraft):
             self._decode(codes, stage, given, draw, spliced)
         return codes
 
-    def _decode(self, codes: Tensor, stage: int, given: int, draw: torch.Generator, change: Any) -> None:
+    def _decode(self, codes: Tensor, stage: int, given: int, draw: torch.Generator, change: Change) -> None:
         """Fill a codebook of ``codes [n, K, T]``, of which `given` frames are known, in place."""
         n, _, frames = codes.shape
         spans, prompt = math.ceil(frames / self.span), codes[:, stage, :given].clone()
@@ -126,13 +129,13 @@ class MAGNeT(Audiocraft):
         scores[:, : given // self.span] = KEPT
         steps = LATER_STEPS if stage else STEPS
         for index, time in enumerate(torch.linspace(0, 1, steps)):
-            share = float(torch.cos(time * math.pi * 0.5))
-            count = max(int(share * (spans - given // self.span)), 1)
+            share = torch.cos(time * math.pi * 0.5)
+            count = max(int(share * (spans - given // self.span)), 1)  # in float32, as audiocraft rounds it
             chosen = torch.zeros(n, spans, dtype=torch.bool).scatter(1, scores.topk(count, dim=-1).indices, True)
             tokens = codes[:, stage].masked_fill(chosen.repeat_interleave(self.span, 1)[:, :frames], self.words)
             tokens[:, :given] = prompt
             codes[:, stage] = tokens
-            logits = self._logits(codes, stage, share, change)
+            logits = self._logits(codes, stage, float(share), change)
             temperature = max(TEMPERATURE * (steps - 1 - index) / steps, 1e-2)
             probabilities = (logits / temperature).softmax(-1)
             drawn = inverted(_nucleus(probabilities), torch.rand(n, frames, generator=draw, dtype=torch.float64))
@@ -141,13 +144,12 @@ class MAGNeT(Audiocraft):
             padded = nn.functional.pad(certain, (0, spans * self.span - frames))
             scores = (1 - padded.view(n, spans, self.span).amax(-1)).masked_fill(~chosen, KEPT)
 
-    def _logits(self, codes: Tensor, stage: int, share: float, change: Any) -> Tensor:
+    def _logits(self, codes: Tensor, stage: int, share: float, change: Change) -> Tensor:
         """Logits of a codebook's tokens ``[n, T, V]``, under guidance that falls from its scale to 1 as `share` does to 0."""
 
         def under(text: Tensor | None) -> Tensor:
-            stream = self._run(codes, stage, text, self.depth, change)
-            logits: Tensor = self.heads[stage](self.hidden(stream)).float().cpu()
-            return logits
+            hidden = self.hidden(self._run(codes, stage, text, self.depth, change))
+            return logits_of([self.heads[stage]], hidden)[:, 0].cpu()
 
         logits = under(self.text)
         if self.guidance == 1:
@@ -163,7 +165,7 @@ class MAGNeT(Audiocraft):
         read[:, stage + 1 :] = self.words
         return read
 
-    def _run(self, read: Tensor, stage: int, text: Tensor | None, depth: int, change: Any) -> Tensor:
+    def _run(self, read: Tensor, stage: int, text: Tensor | None, depth: int, change: Change) -> Tensor:
         """The stream ``[n, T, d]`` after `depth` blocks; each layer's passes through ``change(stream, layer)``."""
         stream = change(model.embed(self.network, read.to(self.device)), 0)
         text = text.expand(len(read), -1, -1) if text is not None else None
@@ -175,7 +177,7 @@ class MAGNeT(Audiocraft):
         return stream
 
 
-def _at(layer: int | None, splice: Splice | None) -> Any:
+def _at(layer: int | None, splice: Splice | None) -> Change:
     """What replaces the stream at a layer, and hands on the others."""
 
     def change(x: Tensor, at: int) -> Tensor:

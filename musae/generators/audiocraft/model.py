@@ -1,7 +1,7 @@
 """audiocraft's language model: how it is built from a checkpoint, embeds codes, runs a block, and is told of a text.
 
-Attention is audiocraft's plain one: its memory-efficient ones need xformers, and weights fit all of them. Texts reach the blocks by
-cross-attention. Without one, blocks attend to a state of zeros: what audiocraft makes of an empty text, which it masks.
+Attention is audiocraft's plain one: its memory-efficient ones need xformers, and weights fit all of them. Texts reach the blocks
+by cross-attention. Without one, blocks attend to a state of zeros: what audiocraft makes of an empty text, which it masks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from musae.errors import UserError
-from musae.generators.audiocraft.checkpoint import LANGUAGE_MODEL, Checkpoint
+from musae.generators.audiocraft.checkpoint import LANGUAGE_MODEL, Checkpoint, reason
 from musae.generators.audiocraft.package import audiocraft
 
 CONDITIONER = "condition_provider.conditioners."
@@ -26,18 +26,20 @@ def text_condition(checkpoint: Checkpoint) -> str | None:
 
     Raises UserError where there are others: what stands for "nothing" would have to be computed from a melody or by CLAP.
     """
-    kinds = {name: conditioner.model for name, conditioner in (checkpoint.config.get("conditioners") or {}).items() if name != "args"}
+    kinds = {
+        name: conditioner.model for name, conditioner in (checkpoint.config.get("conditioners") or {}).items() if name != "args"
+    }
     fused = [str(name) for name in checkpoint.config.fuser.cross]
     for name, kind in kinds.items():
         if kind == "chroma_stem":
             raise UserError(
-                f"{checkpoint.name}: conditions on a melody ({name}), which needs torchaudio and demucs and is not available through "
-                f"audiocraft here; give the same model as musicgen:facebook/musicgen-melody."
+                f"{checkpoint.name}: conditions on a melody ({name}: chroma), which needs torchaudio and demucs and is not "
+                f"available here; read it through transformers instead, as musicgen:facebook/musicgen-melody."
             )
         if kind not in ("t5", "lut") or fused != [name]:
             raise UserError(
-                f"{checkpoint.name}: conditions on {name} ({kind}); this generator reads models with no condition, or one text that "
-                f"blocks attend to. Choose another checkpoint."
+                f"{checkpoint.name}: conditions on {name} ({kind}), and this generator reads models with no condition or one "
+                f"text that blocks attend to; choose another checkpoint."
             )
     return next(iter(kinds), None)
 
@@ -66,8 +68,8 @@ def build(checkpoint: Checkpoint, *, initialise: bool) -> Any:
         return builders.get_lm_model(config).eval()
     except (KeyError, TypeError, ValueError, AssertionError, AttributeError, omegaconf.errors.OmegaConfBaseException) as error:
         raise UserError(
-            f"{checkpoint.folder / LANGUAGE_MODEL}: audiocraft cannot build a model from its configuration ({error!r}); choose another "
-            f"checkpoint."
+            f"{checkpoint.folder / LANGUAGE_MODEL}: audiocraft cannot build a model from its configuration ({error!r}); choose "
+            f"another checkpoint."
         ) from error
 
 
@@ -85,14 +87,12 @@ def fill(network: Any, state: Mapping[str, Tensor], where: str) -> None:
     try:
         network.load_state_dict(state)
     except (RuntimeError, AttributeError, TypeError) as error:
-        lines = str(error).strip().splitlines()
-        raise UserError(
-            f"{where}: its tensors are not those of its configuration ({lines[1 if lines[1:] else 0].strip()[:200]}); download it again."
-        ) from error
+        first = str(error).partition("\n\t")[2].partition("\n")[0] or reason(error)  # torch's headline names no tensor
+        raise UserError(f"{where}: its tensors are not those of its configuration ({first[:200]}); download it again.") from error
 
 
 def projection(checkpoint: Checkpoint, name: str) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the map from the text encoder's states to the decoder's width. Raises UserError where it is not alone."""
+    """Weight and bias that map the text encoder's states to the decoder's width. Raises UserError where there is more."""
     state = checkpoint.language_model["best_state"]
     found = {key for key in state if key.startswith(f"{CONDITIONER}{name}.")}
     weight, bias = (f"{CONDITIONER}{name}.output_proj.{part}" for part in ("weight", "bias"))
@@ -113,8 +113,8 @@ def delays(checkpoint: Checkpoint) -> list[int]:
     given = (pattern.get("delay") if pattern.modeling else None) or {}
     if kind != "delay" or given.get("flatten_first") or given.get("empty_initial"):
         raise UserError(
-            f"{checkpoint.name}: its codebooks follow the pattern {kind!r}, and this generator reads plain 'delay' and 'parallel'; "
-            f"choose another checkpoint."
+            f"{checkpoint.name}: its codebooks follow the pattern {kind!r}, and this generator reads plain 'delay' and "
+            f"'parallel'; choose another checkpoint."
         )
     return [int(late) for late in given.get("delays") or range(checkpoint.codebooks)]
 

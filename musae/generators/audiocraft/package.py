@@ -22,8 +22,8 @@ import torch
 from musae.errors import UserError
 
 INSTALL = (
-    "pip install --no-deps audiocraft==1.3.0, then pip install av einops flashy hydra-core hydra_colorlog julius librosa num2words "
-    "omegaconf sentencepiece torchmetrics"
+    "pip install --no-deps audiocraft==1.3.0, then pip install av einops flashy hydra-core hydra_colorlog julius librosa "
+    "num2words omegaconf sentencepiece torchmetrics"
 )
 
 STAND_INS = {
