@@ -94,11 +94,14 @@ class Checkpoint:
         """The language model's configuration (omegaconf). Raises UserError where it is of another kind of model."""
         config = _configuration(self.folder / LANGUAGE_MODEL, self.language_model)
         kind = config.get("lm_model")
-        if kind not in MODELS or "transformer_lm" not in config:
+        if kind not in MODELS:
             raise UserError(
                 f"{self.folder / LANGUAGE_MODEL}: lm_model is {kind!r}, and this generator reads {' and '.join(MODELS)} "
                 f"(MusicGen, AudioGen, MAGNeT); choose another checkpoint."
             )
+        shape = [f"transformer_lm.{name}" for name in ("n_q", "card", "dim", "num_layers", "num_heads")]
+        others = ["codebooks_pattern", "fuser.cross"] + (["masking.span_len"] if MODELS[kind] == "MAGNeT" else [])
+        _require(self.folder / LANGUAGE_MODEL, config, *shape, *others)
         return config
 
     @cached_property
@@ -131,8 +134,15 @@ class Checkpoint:
         if (pretrained := self.pretrained) is not None:
             from transformers import AutoConfig
 
-            return AutoConfig.from_pretrained(pretrained)
+            try:
+                return AutoConfig.from_pretrained(pretrained)
+            except (OSError, ValueError, KeyError) as error:
+                raise UserError(
+                    f"{pretrained}: transformers cannot read its config.json ({reason(error)}); download it again."
+                ) from error
         config = _configuration(self.folder / CODEC, self.codec)
+        if config.get("compression_model") == "encodec":
+            _require(self.folder / CODEC, config, "encodec.sample_rate", "encodec.channels", "seanet.ratios")
         if config.get("compression_model") != "encodec" or config.encodec.channels != 1 or config.encodec.get("renormalize"):
             raise UserError(
                 f"{self.folder / CODEC}: this generator reads a mono EnCodec without renormalisation; choose another."
@@ -213,6 +223,18 @@ def _configuration(path: Path, package: Mapping[str, Any]) -> Any:
     except (KeyError, ValueError, yaml.YAMLError, omegaconf.errors.OmegaConfBaseException) as error:
         raise UserError(f"{path}: its configuration, xp.cfg, cannot be read ({reason(error)}); download it again.") from error
     return config
+
+
+def _require(path: Path, config: Any, *keys: str) -> None:
+    """Raise UserError unless a configuration has all of `keys`."""
+    omegaconf = importlib.import_module("omegaconf")
+    for key in keys:
+        try:
+            found = omegaconf.OmegaConf.select(config, key)
+        except omegaconf.errors.OmegaConfBaseException:
+            found = None
+        if found is None:
+            raise UserError(f"{path}: its configuration, xp.cfg, says nothing of {key}; choose another checkpoint.")
 
 
 def reason(error: Exception) -> str:

@@ -2,8 +2,8 @@
 
 MAGNeT decodes one codebook after the other, each in a few steps: at first all of it is masked, and each step keeps the likeliest
 of the tokens that it draws for what is masked, in spans, until nothing is. Its blocks see all of the clip, or `subcodes_context`
-frames on either side for codebooks above the first. So a stream is of a *decoding step*: codebooks below `codebook` are known, the
-share `masked` of its spans is masked, codebooks above are masked whole. Nothing is delayed: row f is frame f, masked or not.
+frames on either side, for codebooks above the first. So a stream is of a *decoding step*: codebooks below `codebook` are known,
+the share `masked` of its spans is masked, codebooks above are masked whole. Nothing is delayed: row f is frame f, masked or not.
 
 Which spans are masked is drawn from the clip's codes alone: a clip has the same rows in any batch, and masks differ among clips,
 so that a position says nothing of being masked. How many are is what decoding would have: ``max(int(masked * spans), 1)``.
@@ -45,6 +45,7 @@ class MAGNeT(Audiocraft):
 
     def __init__(self, checkpoint: Checkpoint, network: Any, sound: Any, **options: Any) -> None:
         super().__init__(checkpoint, network, sound, **options)
+        model.delays(network, self.name, start=False)
         assert checkpoint.step is not None
         self.step: Step = checkpoint.step
         self.span = max(int(network.span_len), 1)

@@ -1,7 +1,8 @@
 """audiocraft's language model: how it is built from a checkpoint, embeds codes, runs a block, and is told of a text.
 
-Attention is audiocraft's plain one: its memory-efficient ones need xformers, and weights fit all of them. Texts reach the blocks
-by cross-attention. Without one, blocks attend to a state of zeros: what audiocraft makes of an empty text, which it masks.
+Attention runs without xformers: by torch's scaled dot product, audiocraft's default, where a model is causal, and by audiocraft's
+plain one where it is not. Texts reach the blocks by cross-attention. Without one, blocks attend to a state of zeros: what
+audiocraft makes of an empty text, which it masks.
 """
 
 from __future__ import annotations
@@ -26,21 +27,20 @@ def text_condition(checkpoint: Checkpoint) -> str | None:
 
     Raises UserError where there are others: what stands for "nothing" would have to be computed from a melody or by CLAP.
     """
-    kinds = {
-        name: conditioner.model for name, conditioner in (checkpoint.config.get("conditioners") or {}).items() if name != "args"
-    }
+    conditioners = checkpoint.config.get("conditioners") or {}
+    kinds = {str(name): conditioner.get("model") for name, conditioner in conditioners.items() if name != "args"}
     fused = [str(name) for name in checkpoint.config.fuser.cross]
-    for name, kind in kinds.items():
-        if kind == "chroma_stem":
-            raise UserError(
-                f"{checkpoint.name}: conditions on a melody ({name}: chroma), which needs torchaudio and demucs and is not "
-                f"available here; read it through transformers instead, as musicgen:facebook/musicgen-melody."
-            )
-        if kind not in ("t5", "lut") or fused != [name]:
-            raise UserError(
-                f"{checkpoint.name}: conditions on {name} ({kind}), and this generator reads models with no condition or one "
-                f"text that blocks attend to; choose another checkpoint."
-            )
+    if "chroma_stem" in kinds.values():
+        raise UserError(
+            f"{checkpoint.name}: conditions on a melody (chroma), which needs torchaudio and demucs and is not available here; "
+            f"read it through transformers instead, as musicgen:facebook/musicgen-melody."
+        )
+    if fused != list(kinds) or len(kinds) > 1 or not set(kinds.values()) <= {"t5", "lut"}:
+        found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items()) or "nothing that it names"
+        raise UserError(
+            f"{checkpoint.name}: conditions on {found}, and this generator reads models with no condition or one text that blocks "
+            f"attend to; choose another checkpoint."
+        )
     return next(iter(kinds), None)
 
 
@@ -55,6 +55,7 @@ def build(checkpoint: Checkpoint, *, initialise: bool) -> Any:
     config = checkpoint.config.copy()
     config.device, config.dtype, config.conditioners = "cpu", "float32", {}
     shape = config.transformer_lm
+    sparing = shape.get("memory_efficient") and shape.get("causal")
     shape.custom = bool(shape.get("custom") or shape.get("memory_efficient"))  # the same tensors, by the same names
     shape.memory_efficient, shape.checkpointing = False, "none"
     if not initialise:
@@ -65,12 +66,26 @@ def build(checkpoint: Checkpoint, *, initialise: bool) -> Any:
         for name in ("compression_model_framerate", "segment_duration", "span_len", "subcodes_context"):
             shape.pop(name, None)
     try:
-        return builders.get_lm_model(config).eval()
+        network = builders.get_lm_model(config).eval()
     except (KeyError, TypeError, ValueError, AssertionError, AttributeError, omegaconf.errors.OmegaConfBaseException) as error:
         raise UserError(
             f"{checkpoint.folder / LANGUAGE_MODEL}: audiocraft cannot build a model from its configuration ({error!r}); choose "
             f"another checkpoint."
         ) from error
+    if sparing:
+        _use_scaled_dot_product(network)
+    return network
+
+
+def _use_scaled_dot_product(network: Any) -> None:
+    """What ``memory_efficient`` stands for in audiocraft, with its ``torch`` backend.
+
+    It asks xformers for a causal mask there, of which it only looks whether there is one: for a single position there is none.
+    """
+    for block in network.transformer.layers:
+        block.self_attn._get_mask = lambda positions, *_: None if positions == 1 else True
+        for attention in filter(None, (block.self_attn, block.cross_attention)):
+            attention.memory_efficient = True
 
 
 def load(checkpoint: Checkpoint) -> Any:
@@ -104,19 +119,19 @@ def projection(checkpoint: Checkpoint, name: str) -> tuple[Tensor, Tensor]:
     return state[weight].float(), state[bias].float()
 
 
-def delays(checkpoint: Checkpoint) -> list[int]:
-    """By how many positions each codebook is delayed. Raises UserError for a pattern that is no delay of each."""
-    pattern = checkpoint.config.codebooks_pattern
-    kind = pattern.modeling or checkpoint.config.transformer_lm.get("q_modeling")  # as older configurations have it
-    if kind == "parallel":
-        return [0] * checkpoint.codebooks
-    given = (pattern.get("delay") if pattern.modeling else None) or {}
-    if kind != "delay" or given.get("flatten_first") or given.get("empty_initial"):
+def delays(network: Any, name: str, *, start: bool) -> list[int]:
+    """By how many positions each codebook is delayed, after a position of padding where `start`.
+
+    Raises UserError for another pattern; without a start, for any delay.
+    """
+    provider = network.pattern_provider
+    plain = isinstance(provider, audiocraft().modules.codebooks_patterns.DelayedPatternProvider) and not provider.flatten_first
+    if not plain or (provider.empty_initial if start else provider.empty_initial >= 0 or any(provider.delays)):
         raise UserError(
-            f"{checkpoint.name}: its codebooks follow the pattern {kind!r}, and this generator reads plain 'delay' and "
-            f"'parallel'; choose another checkpoint."
+            f"{name}: its codebooks follow a pattern ({type(provider).__name__}) that is not plain MusicGen's or MAGNeT's; "
+            f"choose another checkpoint."
         )
-    return [int(late) for late in given.get("delays") or range(checkpoint.codebooks)]
+    return [int(late) for late in provider.delays]
 
 
 def embed(network: Any, inputs: Tensor, past: int = 0) -> Tensor:

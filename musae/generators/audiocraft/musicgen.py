@@ -19,7 +19,7 @@ class MusicGen(Audiocraft, Autoregressive):
 
     def __init__(self, checkpoint: Checkpoint, network: Any, sound: Any, **options: Any) -> None:
         Audiocraft.__init__(self, checkpoint, network, sound, **options)
-        self.delays = tuple(model.delays(checkpoint))
+        self.delays = tuple(model.delays(network, self.name, start=True))
         self.condition, self.unconditional = Condition(text=self.text), Condition(text=self.no_text)
 
     def embed(self, inputs: Tensor, past: int, prefix: Tensor | None) -> Tensor:
