@@ -38,8 +38,8 @@ def text_condition(checkpoint: Checkpoint) -> str | None:
     if fused != list(kinds) or len(kinds) > 1 or not set(kinds.values()) <= {"t5", "lut"}:
         found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items()) or "nothing that it names"
         raise UserError(
-            f"{checkpoint.name}: conditions on {found}, and this generator reads models with no condition or one text that blocks "
-            f"attend to; choose another checkpoint."
+            f"{checkpoint.name}: conditions on {found}, and this generator reads models with no condition, or one text that "
+            f"blocks attend to; choose another checkpoint."
         )
     return next(iter(kinds), None)
 
