@@ -74,7 +74,7 @@ def checksum(paths: Iterable[Path], more: str) -> str:
     The hub's cache names a file by its SHA-256 already: it is not read again.
     """
     digest = hashlib.sha256(more.encode())
-    for path in sorted(paths):
+    for path in sorted(paths, key=lambda path: path.name):
         digest.update(f"{path.name} {_sha256(path)}\n".encode())
     return digest.hexdigest()[:10]
 

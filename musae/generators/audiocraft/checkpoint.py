@@ -59,7 +59,7 @@ class Step:
         return found
 
     def __str__(self) -> str:
-        return f"codebook={self.codebook},masked={self.masked:g}"
+        return f"codebook={self.codebook},masked={self.masked}"
 
 
 @dataclass(frozen=True)
