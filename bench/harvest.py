@@ -19,7 +19,7 @@ import torch
 from musae.activations.harvest import harvest
 from musae.activations.tokens import Tokens
 from musae.bench.rounds import Estimate, median, ratio, rotation
-from musae.bench.rows import BenchRow
+from musae.bench.rows import BenchRow, estimated
 from musae.generators import musicgen
 from musae.generators.autoregressive import delay
 from musae.generators.musicgen.adapter import MusicGen
@@ -76,6 +76,10 @@ class Contest:
                 self.resident.append(resident())
                 told(number + 1, rounds)
 
+    def once(self, number: int) -> None:
+        """One harvest of a round's clips."""
+        self._harvest(self._tokens(number))
+
     def _tokens(self, number: int) -> Tokens:
         """Random codes; other ones in each round, so that no store is there already."""
         draw = np.random.default_rng(number)
@@ -118,13 +122,10 @@ def rows(found: Contest, threads: int) -> list[BenchRow]:
     made = []
     for clock, kind in enumerate(("wall", "cpu")):
         harvested, plain = ([taken[clock] for taken in found.seconds[part]] for part in PARTS)
-        made.append(_row("overhead", case, f"{kind}_ratio", "", ratio(harvested, plain), "derived"))
-        made += [_row(p, case, f"{kind}_s", "s", median(s), "measured") for p, s in zip(PARTS, (harvested, plain), strict=True)]
+        made.append(estimated("overhead", case, f"{kind}_ratio", "", ratio(harvested, plain), "derived"))
+        made += [
+            estimated(p, case, f"{kind}_s", "s", median(s), "measured") for p, s in zip(PARTS, (harvested, plain), strict=True)
+        ]
     growth = found.resident[-1] - found.resident[0]
-    made.append(_row("memory", case, "resident", "MiB", median(found.resident), "measured"))
-    return [*made, _row("memory", case, "growth", "MiB", Estimate(growth, None, None, len(found.resident)), "measured")]
-
-
-def _row(subject: str, case: dict[str, int | str], metric: str, unit: str, found: Estimate, known: str) -> BenchRow:
-    fields = {"value": found.value, "low": found.low, "high": found.high, "rounds": found.rounds}
-    return BenchRow.model_validate({"subject": subject, "case": case, "metric": metric, "unit": unit, "known": known, **fields})
+    made.append(estimated("memory", case, "resident", "MiB", median(found.resident), "measured"))
+    return [*made, estimated("memory", case, "growth", "MiB", Estimate(growth, None, None, len(found.resident)), "measured")]

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from musae.bench.rounds import Estimate
 from musae.errors import UserError
 from musae.files import atomic_path
 from musae.results.made import provenance
@@ -101,6 +102,14 @@ def document(bench: str, rows: Iterable[BenchRow], *, device: str, threads: int,
     """Rows that this process made just now, with their provenance."""
     made = provenance(device=device, threads=threads, seconds=seconds)
     return BenchDocument(bench=bench, provenance=made, rows=tuple(rows))
+
+
+def estimated(
+    subject: str, case: dict[str, int | str], metric: str, unit: str, found: Estimate, known: str, variant: str = ""
+) -> BenchRow:
+    """The row of an estimate."""
+    fields = {"value": found.value, "low": found.low, "high": found.high, "rounds": found.rounds, "variant": variant}
+    return BenchRow.model_validate({"subject": subject, "case": case, "metric": metric, "unit": unit, "known": known, **fields})
 
 
 def read(path: Path) -> BenchDocument:

@@ -21,7 +21,7 @@ import torch
 from musae import registry
 from musae.activations.tokens import Tokens
 from musae.bench.rounds import Estimate, median, ratio, rotation
-from musae.bench.rows import BenchRow
+from musae.bench.rows import BenchRow, estimated
 from musae.dictionary import TensorFrames
 from musae.errors import UserError
 from musae.generators.generator import Generator
@@ -119,14 +119,9 @@ def rows(found: Rounds, frames: int, threads: int) -> list[BenchRow]:
     case: dict[str, int | str] = {"dictionaries": len(GRID), "layers": len(LAYERS), "n": frames, "threads": threads}
     made = []
     for clock, kind in enumerate(("wall", "cpu")):
-        made.append(_row("streaming", case, f"{kind}_ratio", "", found.ratio(clock), "derived"))
-        made += [_row(part, case, f"{kind}_s", "s", median(found.of(part, clock)), "measured") for part in PARTS]
-    return [*made, _row("machine", case, "load", "", median(found.loads), "measured")]
-
-
-def _row(subject: str, case: dict[str, int | str], metric: str, unit: str, found: Estimate, known: str) -> BenchRow:
-    fields = {"value": found.value, "low": found.low, "high": found.high, "rounds": found.rounds}
-    return BenchRow.model_validate({"subject": subject, "case": case, "metric": metric, "unit": unit, "known": known, **fields})
+        made.append(estimated("streaming", case, f"{kind}_ratio", "", found.ratio(clock), "derived"))
+        made += [estimated(part, case, f"{kind}_s", "s", median(found.of(part, clock)), "measured") for part in PARTS]
+    return [*made, estimated("machine", case, "load", "", median(found.loads), "measured")]
 
 
 def _timed(part: Callable[[], None]) -> Clock:

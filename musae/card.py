@@ -66,7 +66,7 @@ class TaskCard(Card):
     reads: tuple[Reads, ...]
     licence: str = "Apache-2.0"
     concept: str | None = None
-    """The annotated concept it needs (`musae.corpora.track.CONCEPTS`), or None."""
+    """The annotated concept it needs (`musae.corpora.track.CONCEPTS`), ``attributes``, or None."""
 
 
 class CorpusCard(Card):

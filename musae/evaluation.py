@@ -19,7 +19,7 @@ from musae.files import runs_root
 from musae.kernels.dispatch import choose
 from musae.provenance import device
 from musae.results import Cell, Row, RowFile, path_of, provenance, read, write
-from musae.workspace import Workspace, encode, method_card, one_thread, suite_card, task_card
+from musae.workspace import Workspace, corpus_name, encode, method_card, one_thread, suite_card, task_card
 
 if TYPE_CHECKING:
     from musae.dictionary import Dictionary, FeatureSet, Report
@@ -173,7 +173,7 @@ def _cell(workspace: Workspace, feature_set: FeatureSet, seed: int | None, corpu
         configurations=card.configurations,
         k=_sparsity(feature_set),
         training_frames=int(trained.get("frames", 0)),
-        corpus=corpus,
+        corpus=corpus_name(corpus),
         corpus_revision=workspace.corpus(corpus).revision,
         task=task,
         task_version=task_card(task).version,

@@ -56,10 +56,10 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     path = place(path)
     if not is_local(path):
         with tempfile.TemporaryDirectory(prefix="musae-") as folder:
-            temporary = Path(folder) / path.name
-            yield temporary
+            local = Path(folder) / path.name
+            yield local
             with reaching(path):
-                _upload(temporary, path)
+                _upload(local, path)
         return
     temporary: Path | None = None
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -40,28 +40,41 @@ def typed(method: type[FeatureSet], options: Mapping[str, Any], where: str = "")
     `where`: what gave them, for the errors: UserError for a name that there is not (with the nearest), and for a value of another
     type. Whether a value makes sense is left to the constructor.
     """
-    known = types(method)
+    return _converted(types(method), options, method.name, where)
+
+
+def loading(load: Callable[..., Any], options: Mapping[str, Any], name: str, where: str = "") -> dict[str, Any]:
+    """As `typed`, for the keyword-only arguments of a generator's ``load``; `name`: the generator's."""
+    arguments = inspect.signature(load).parameters.values()
+
+    def named() -> None: ...
+
+    named.__annotations__ = {a.name: a.annotation for a in arguments if a.kind is a.KEYWORD_ONLY}  # others may lack their imports
+    return _converted(get_type_hints(named, getattr(load, "__globals__", {})), options, name, where)
+
+
+def _converted(known: Mapping[str, Any], options: Mapping[str, Any], owner: str, where: str) -> dict[str, Any]:
     place = f"{where}: " if where else ""
     values = {}
     for name, value in options.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
-            raise UserError(f"{place}{method.name} has no option named {name!r}; {hint}")
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}." if known else "it has none."
+            raise UserError(f"{place}{owner} has no option named {name!r}; {hint}")
         try:
             values[name] = _convert(value, known[name])
         except ValidationError as error:
-            raise UserError(f"{place}{method.name}: {name} = {value!r} must be {_words(known[name])}; choose another.") from error
+            raise UserError(f"{place}{owner}: {name} = {value!r} must be {_words(known[name])}; choose another.") from error
     return values
 
 
-def assignments(settings: Sequence[str]) -> dict[str, str]:
+def assignments(settings: Sequence[str], option: str = "--set", example: str = "learning_rate=1e-3") -> dict[str, str]:
     """``NAME=VALUE`` texts as a mapping; the last one of a name counts. Raises UserError for a text of another form."""
     found = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name.strip():
-            raise UserError(f"--set {setting!r}: write NAME=VALUE, as in --set learning_rate=1e-3.")
+            raise UserError(f"{option} {setting!r}: write NAME=VALUE, as in {option} {example}.")
         found[name.strip().replace("-", "_")] = value.strip()
     return found
 

@@ -15,7 +15,7 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.machinery import PathFinder
@@ -153,11 +153,14 @@ def load(kind: str, name: str) -> ModuleType:
     return find(kind, name).load()
 
 
-def make(kind: str, name: str) -> Any:
-    """What the ``load()`` of the module that provides `name` gives; ``load(argument)`` for a name with an argument."""
+def make(kind: str, name: str, options: Mapping[str, Any] | None = None) -> Any:
+    """What the ``load()`` of the module that provides `name` gives; ``load(argument)`` for a name with an argument.
+
+    `options`: keyword arguments of that ``load``.
+    """
     entry = find(kind, name)
-    module = entry.load()
-    return module.load(entry.argument) if entry.argument else module.load()
+    given = (entry.argument,) if entry.argument else ()
+    return entry.load().load(*given, **(options or {}))
 
 
 def read_card(source: Path, card_name: str) -> cards.Card | None:

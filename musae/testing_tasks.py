@@ -43,7 +43,7 @@ def synthetic_heldout(pieces: int = 60, clips: int = 2, noise: float = 0.2, seed
 
     Columns of the stream: one for each major and minor chord (24), key (5), the log-tempo, one for each family (3), four of
     nothing; 1 where the label holds, under Gaussian noise. Every third piece is annotated, the others exact; every ninth clip has
-    two keys, and every eighth chord is none.
+    two keys, and every eighth chord is none. The first key is an attribute too.
     """
     rng = np.random.default_rng(seed)
     groups = np.repeat(np.arange(pieces), clips)
@@ -69,6 +69,7 @@ def synthetic_heldout(pieces: int = 60, clips: int = 2, noise: float = 0.2, seed
             tempo=tempo,
             instruments=frozenset(f for f, on in zip(FAMILIES, families, strict=True) if on),
             truth=dict.fromkeys(("chords", "key", "tempo", "instruments"), level),
+            attributes={"concept": "keys", "first": KEYS[keys[0]], "chords": "four"},
         )
         track = Track(f"track{i}", f"piece{group}", Split.HELDOUT, "CC0-1.0", seconds, labels)
         made.append(Clip(track, 0.0, seconds))

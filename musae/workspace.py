@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from musae.errors import UserError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from musae.activations import harvest, tokens
     from musae.activations.store import Store
     from musae.activations.tokens import Tokens
     from musae.corpora.track import Clip, Corpus
@@ -58,7 +59,7 @@ Progress = Callable[[str, int, int], None]
 SOURCES = ("kernels", "scores", "corpora", "generators", "activations")
 """Folders that decide a score, beside the modules of this one and the suite's members and tasks."""
 
-ASIDE = ("testing", "conformance", "metrics_log", "provenance", "errors", "streaming", "sweep")
+ASIDE = ("testing", "conformance", "cost", "metrics_log", "provenance", "errors", "streaming", "sweep")
 """Beginnings of the names of modules in this folder that decide none."""
 
 
@@ -121,6 +122,16 @@ def _silent(what: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
 
 
+class Engines(Protocol):
+    """Where what a suite reads is made, if not in this process (`musae.engines.ray`)."""
+
+    def tokenizer(self, generator: Callable[[], Generator], corpus: Callable[[], Corpus]) -> tokens.Engine:
+        """Renders and encodes clips; each worker makes its own generator and corpus."""
+
+    def harvester(self, generator: Callable[[], Generator]) -> harvest.Engine:
+        """Computes shards of activations; each worker makes its own generator."""
+
+
 @dataclass
 class Workspace:
     """The artefacts of one suite under one folder. Every property computes what is missing and keeps it on disk."""
@@ -128,6 +139,8 @@ class Workspace:
     suite: SuiteCard
     root: Path
     progress: Progress = _silent
+    engines: Engines | None = None
+    """None for this process."""
     _heldout: dict[tuple[str, Stream], HeldOut] = field(default_factory=dict, repr=False)
     _training: dict[Stream, Store] = field(default_factory=dict, repr=False)
 
@@ -149,18 +162,12 @@ class Workspace:
     @cached_property
     def generator(self) -> Generator:
         """The suite's generator."""
-        return cast("Generator", registry.make("generators", self.suite.generator))
+        return make_generator(self.suite.generator)
 
     @cached_property
     def untrained_generator(self) -> Generator:
         """The suite's generator with random weights. Raises UserError where it cannot make one."""
-        make: Callable[[int], Generator] | None = getattr(self.generator, "untrained", None)
-        if make is None:
-            raise UserError(
-                f"generator {self.suite.generator!r} has no method untrained(seed), which gives it random weights; add one, or "
-                f"leave controls of the untrained stream out of suite {self.suite.name!r}."
-            )
-        return make(UNTRAINED_SEED)
+        return untrained(self.generator, self.suite.generator)
 
     def generator_of(self, stream: Stream) -> Generator:
         """The generator whose residual stream it is."""
@@ -224,7 +231,7 @@ class Workspace:
 
     def training_tokens(self) -> Tokens:
         """Shipped with the generator where it ships enough; otherwise rendered from the corpora's training pieces."""
-        from musae.activations.tokens import Tokens, tokenize
+        from musae.activations.tokens import Tokens
         from musae.corpora.track import Split
 
         wanted, tokens = self._training_clips, self._shipped_tokens()
@@ -235,15 +242,28 @@ class Workspace:
         for name in self.suite.corpora:
             corpus = self.corpus(name)
             share = wanted // len(self.suite.corpora) + (name == self.suite.corpora[0]) * (wanted % len(self.suite.corpora))
-            per_track = -(-share // len(corpus.tracks(Split.TRAIN)))
+            tracks = corpus.tracks(Split.TRAIN)
+            if not tracks:
+                raise UserError(
+                    f"corpus {name!r} has no training tracks; give its pieces the split train, or take another corpus."
+                )
+            per_track = -(-share // len(tracks))
             clips = corpus.clips(Split.TRAIN, seconds=self.suite.clip_seconds, per_track=per_track, limit=share)
             if len(clips) < share:
                 raise UserError(
                     f"suite {self.suite.name!r}: training_frames = {self.suite.training_frames} wants {share} training clips of "
                     f"{name!r}, which has {len(clips)}; lower training_frames."
                 )
-            parts.append(tokenize(self.generator, corpus, clips, progress=partial(self.progress, f"tokens of {name} (training)")))
+            parts.append(self._tokenize(name, clips, f"tokens of {name} (training)"))
         return Tokens.concat(parts)
+
+    def _tokenize(self, corpus: str, clips: Sequence[Clip], what: str) -> Tokens:
+        from musae.activations import tokens
+
+        engine: tokens.Engine = tokens.here
+        if self.engines is not None:
+            engine = self.engines.tokenizer(partial(make_generator, self.suite.generator), partial(_corpus, corpus))
+        return tokens.tokenize(self.generator, self.corpus(corpus), clips, progress=partial(self.progress, what), engine=engine)
 
     def refuse_heldout(self, tokens: Tokens) -> None:
         """Raise UserError when training tokens hold a piece that the suite scores on."""
@@ -258,18 +278,18 @@ class Workspace:
                 )
 
     def _harvest(self, what: str, tokens: Tokens, stream: Stream) -> Store:
-        from musae.activations.harvest import harvest
+        from musae.activations import harvest
 
         layer, folder, source = self.suite.layer, self.root / "activations", self.generator_of(stream)
         report = partial(self.progress, what if stream == "trained" else f"{what} ({stream} generator)")
-        return harvest(source, tokens, (layer,), folder, progress=report)[layer]
+        engine: harvest.Engine = harvest.here
+        if self.engines is not None:
+            engine = self.engines.harvester(partial(make_generator, self.suite.generator, stream))
+        return harvest.harvest(source, tokens, (layer,), folder, progress=report, engine=engine)[layer]
 
     def heldout_store(self, corpus: str, stream: Stream = "trained") -> Store:
         """Activations of a corpus's held-out clips."""
-        from musae.activations.tokens import tokenize
-
-        report = partial(self.progress, f"tokens of {corpus}")
-        tokens = tokenize(self.generator, self.corpus(corpus), self.clips(corpus), progress=report)
+        tokens = self._tokenize(corpus, self.clips(corpus), f"tokens of {corpus}")
         return self._harvest(f"activations of {corpus}", tokens, stream)
 
     def heldout(self, corpus: str, stream: Stream = "trained") -> HeldOut:
@@ -398,14 +418,53 @@ def encode(feature_set: FeatureSet, data: HeldOut) -> Features:
     )
 
 
+def make_generator(name: str, stream: Stream = "trained") -> Generator:
+    """A generator by its name, as it is or with random weights."""
+    generator = cast("Generator", registry.make("generators", name))
+    return generator if stream == "trained" else untrained(generator, name)
+
+
+def untrained(generator: Generator, name: str) -> Generator:
+    """A generator's twin with random weights. Raises UserError where it cannot make one."""
+    make: Callable[[int], Generator] | None = getattr(generator, "untrained", None)
+    if make is None:
+        raise UserError(
+            f"generator {name!r} has no method untrained(seed), which gives it random weights; add one, or leave controls of the "
+            f"untrained stream out of the suite."
+        )
+    return make(UNTRAINED_SEED)
+
+
 @cache
 def _corpus(name: str) -> Corpus:
     return cast("Corpus", registry.make("corpora", name))
 
 
-def suite_card(name: str) -> SuiteCard:
-    """A suite by name, with every name in it checked. Raises UserError that suggests the nearest name."""
+def suite_card(name: str, *, generator: str | None = None, layer: int | None = None, corpora: Sequence[str] = ()) -> SuiteCard:
+    """A suite by name, with every name in it checked; with another generator, layer or corpora, it has a name that says so.
+
+    Raises UserError that suggests the nearest name, and for a layer that the generator has not.
+    """
     suite = cast(SuiteCard, registry.find("suites", name).card)
+    found: dict[str, Any] = {}
+    said = [suite.name]
+    if generator is not None:
+        found["generator"] = generator
+        said.append(registry.find("generators", generator).card.name)  # type: ignore[union-attr]
+    if layer is not None:
+        found["layer"] = layer
+        said.append(f"layer{layer}")
+    if corpora:
+        clips = {corpus: suite.clips.get(corpus, max(suite.clips.values())) for corpus in corpora}
+        found |= {"corpora": tuple(dict.fromkeys(corpora)), "clips": clips}
+        said += [corpus_name(corpus) for corpus in clips]
+    if found:
+        whole = "+".join(said)
+        short = whole if len(whole) <= 80 else f"{whole[:71]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+        suite = suite.model_copy(update=found | {"name": short})
+        card = cast(GeneratorCard, registry.find("generators", suite.generator).card)
+        if suite.layer > card.layers:
+            raise UserError(f"--layer {suite.layer}: generator {card.name!r} has layers 0 to {card.layers}; choose among them.")
     known: Mapping[str, tuple[str, ...]] = {
         "generators": (suite.generator,),
         "methods": suite.members,
@@ -416,6 +475,11 @@ def suite_card(name: str) -> SuiteCard:
         for member in names:
             registry.find(kind, member)
     return suite
+
+
+def corpus_name(name: str) -> str:
+    """What rows call a corpus: its name, or its card's where the name has an argument (a path, say)."""
+    return cast(CorpusCard, registry.find("corpora", name).card).name if ":" in name else name
 
 
 def method_card(name: str) -> MethodCard:

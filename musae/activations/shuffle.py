@@ -85,7 +85,8 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
     def hand_over(item: T | None, error: BaseException | None) -> None:
         while not stopped.is_set():
             with suppress(queue.Full):
-                return made.put((item, error), timeout=0.1)
+                made.put((item, error), timeout=0.1)
+                break
 
     def work() -> None:
         try:

@@ -236,7 +236,7 @@ class Store:
                 yield batch
 
     def _read(self, clips: NDArray[np.integer], out: Tensor | None = None, verify: bool = True) -> Tensor:
-        """Streams of clips in the type in memory ``[n, T, d]``, runs of neighbours in a shard by one read, `READERS` at a time."""
+        """Streams of clips in the type in memory ``[n, T, d]``, neighbours in a shard by one read, `READERS` reads at a time."""
         if out is None:
             out = torch.empty(len(clips), *self.shape[1:], dtype=KINDS[self.manifest.dtype].memory)
         slot, shard = np.divmod(clips, len(self.manifest.shards))

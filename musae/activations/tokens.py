@@ -17,6 +17,7 @@ is trained further on the same codec keeps its tokens.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import itertools
 import warnings
 import zipfile
@@ -204,6 +205,32 @@ class Tokens:
             raise UserError(f"{path}: not readable as packed tokens ({error}); restore the file or make it again.") from error
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Some clips to encode, and the file of the cache that is to hold them: a piece of work that can be done anywhere."""
+
+    clips: Sequence[Clip]
+    path: Path
+    batch: int
+
+    def tokens(self, generator: Codec, corpus: Corpus, workers: int | None = None) -> Tokens:
+        """From the cache, else rendered, encoded and put there. `workers`: processes that render, where the corpus takes it."""
+        found = _cached(self.path)
+        if found is None:
+            found = _encode(generator, corpus, self.clips, self.batch, workers)
+            found.save_packed(self.path)
+        return found
+
+
+Engine = Callable[[Codec, Corpus, Sequence[Piece]], Iterator[Tokens]]
+"""Does pieces, and yields their tokens in order."""
+
+
+def here(generator: Codec, corpus: Corpus, pieces: Sequence[Piece]) -> Iterator[Tokens]:
+    """The engine that does one piece after the other in this process."""
+    return (piece.tokens(generator, corpus) for piece in pieces)
+
+
 def tokenize(
     generator: Codec,
     corpus: Corpus,
@@ -213,6 +240,7 @@ def tokenize(
     piece: int = 100,
     batch: int = 10,
     progress: Progress | None = None,
+    engine: Engine = here,
 ) -> Tokens:
     """Render `clips` and encode them; equal requests read the cache.
 
@@ -225,6 +253,7 @@ def tokenize(
         cache: default ``<cache root>/tokens``.
         batch: clips encoded at once.
         progress: called after each piece.
+        engine: where pieces are encoded.
 
     Raises UserError for clips of different duration, audio that is too short, not finite, or codes above 16 bits.
     """
@@ -237,15 +266,19 @@ def tokenize(
         )
     home = cache or cache_root() / "tokens"
     home = home / f"{generator.card.name}@{codec_revision(generator)}" / f"{corpus.card.name}@{corpus.revision}"
-    parts = []
+    pieces = []
     for start in range(0, len(clips), piece):
         some = clips[start : start + piece]
         identity = "\n".join(f"{clip.id} {clip.duration!r}" for clip in some)
-        path = home / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.npz"
-        cached = _cached(path)
-        parts.append(_encode(generator, corpus, some, batch, path) if cached is None else cached)
+        pieces.append(Piece(some, home / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.npz", batch))
+    parts, done = [], 0
+    for one, tokens in zip(pieces, engine(generator, corpus, pieces), strict=True):
+        parts.append(tokens)
+        if not one.path.exists():  # made on another machine
+            tokens.save_packed(one.path)
+        done += len(tokens)
         if progress:
-            progress(start + len(some), len(clips))
+            progress(done, len(clips))
     return Tokens.concat(parts)
 
 
@@ -255,14 +288,15 @@ def _cached(path: Path) -> Tokens | None:
     try:
         return Tokens.load_packed(path)
     except UserError as error:
-        warnings.warn(f"{error} It is made again now.", stacklevel=3)
+        warnings.warn(f"{error} It is made again now.", stacklevel=4)
         return None
 
 
-def _encode(generator: Codec, corpus: Corpus, clips: Sequence[Clip], batch: int, path: Path) -> Tokens:
-    audio = corpus.audio(clips, generator.card.rate)
+def _encode(generator: Codec, corpus: Corpus, clips: Sequence[Clip], batch: int, workers: int | None) -> Tokens:
+    takes = workers is not None and "workers" in inspect.signature(corpus.audio).parameters
+    audio = corpus.audio(clips, generator.card.rate, **({"workers": workers} if takes else {}))
     codes = [_codes(generator, clips[i : i + batch], audio) for i in range(0, len(clips), batch)]
-    tokens = Tokens(
+    return Tokens(
         codes=np.concatenate(codes),
         clips=np.array([clip.id for clip in clips]),
         tracks=np.array([clip.track.id for clip in clips]),
@@ -274,8 +308,6 @@ def _encode(generator: Codec, corpus: Corpus, clips: Sequence[Clip], batch: int,
         generator=generator.card.name,
         codec=codec_revision(generator),
     )
-    tokens.save_packed(path)
-    return tokens
 
 
 def _codes(generator: Codec, clips: Sequence[Clip], audio: Iterator[NDArray[np.float32]]) -> NDArray[np.uint16]:

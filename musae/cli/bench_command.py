@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-BENCHES = ("peers", "planted", "parity", "curves", "streaming", "harvest", "compile")
+BENCHES = ("peers", "planted", "parity", "curves", "streaming", "harvest", "storage", "cluster", "cost", "compile")
 """`musae.cli.bench_<name>_command` defines `command`."""
 
 
@@ -35,6 +35,9 @@ def command() -> None:
       musae bench curves                 cost against width, k, d and batch
       musae bench streaming              what it costs to train without a store on disk
       musae bench harvest                what it costs to keep activations on disk
+      musae bench storage                whether stores feed training, and what their types do to scores
+      musae bench cluster                what a second Ray worker brings
+      musae bench cost                   what runs cost, against what --dry-run predicted
       musae bench compile                kernels compiled ahead of time, and their gates; needs no GPU
       pytest bench --benchmark-only      every op against its reference (make bench)
     """

@@ -61,13 +61,14 @@ def doctor(name: str, limit: int, reasons: Path | None) -> None:
     from typing import cast
 
     from musae import registry
-    from musae.corpora.folder import write_reasons
+    from musae.corpora.recordings import write_reasons
+    from musae.corpora.track import Split
     from musae.testing_corpora import corpus_checks
 
     entry = registry.find("corpora", choose("corpora", name))
     corpus = registry.make("corpora", entry.name)
     left_out = getattr(corpus, "left_out", [])
-    for split in ("train", "heldout"):
+    for split in Split:
         tracks = corpus.tracks(split)
         licences = Counter(track.licence for track in tracks)
         held = ", ".join(f"{licence}: {count}" for licence, count in licences.most_common())

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from musae.cli import options
 from musae.files import runs_root
+
+if TYPE_CHECKING:
+    from musae.card import SuiteCard
 
 
 @click.command("publish")
@@ -21,7 +25,7 @@ from musae.files import runs_root
     show_default=True,
     help="Where to.",
 )
-def command(suite: str, root: Path | None, results: Path) -> None:
+def command(suite: SuiteCard, root: Path | None, results: Path) -> None:
     """Copy the validated rows of a suite's run to a folder that is committed.
 
     Every file is read and checked (schema, replicates, checksum) before the first is copied.
@@ -33,9 +37,9 @@ def command(suite: str, root: Path | None, results: Path) -> None:
     """
     from musae.errors import UserError
     from musae.results import publish
-    from musae.workspace import Workspace, suite_card
+    from musae.workspace import Workspace
 
-    workspace = Workspace(suite_card(suite), root if root is not None else runs_root())
+    workspace = Workspace(suite, root if root is not None else runs_root())
     if not workspace.results.is_dir():
-        raise UserError(f"{workspace.results}: no rows of suite {suite!r} yet; `musae run --suite {suite}` makes them.")
+        raise UserError(f"{workspace.results}: no rows of {suite.name!r} yet; `musae run` with the same options makes them.")
     click.echo(f"{publish(workspace.results, results)} under {results}")

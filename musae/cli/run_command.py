@@ -18,6 +18,7 @@ from musae.files import atomic_path, runs_root
 if TYPE_CHECKING:
     from musae.card import SuiteCard
     from musae.cli.progress import Bars, Lines, Silent
+    from musae.engines.local import Watch
     from musae.evaluation import Job
     from musae.results import RowFile
     from musae.workspace import Workspace
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 @click.command("run")
 @options.suite
 @options.root
-@click.option("--workers", type=click.IntRange(1), default=None, help="Worker processes, one thread each.  [default: one a core]")
+@options.engine
+@options.workers
 @click.option(
     "--published",
     type=click.Path(file_okay=False, path_type=Path),
@@ -35,7 +37,15 @@ if TYPE_CHECKING:
 )
 @click.option("--details", is_flag=True, help="Show every row that differs from the published ones, and every verdict.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, with estimated time and disk, and do nothing.")
-def command(suite: str, root: Path | None, workers: int | None, published: Path | None, details: bool, dry_run: bool) -> None:
+def command(
+    suite: SuiteCard,
+    root: Path | None,
+    engine: str,
+    workers: int | None,
+    published: Path | None,
+    details: bool,
+    dry_run: bool,
+) -> None:
     """Train a suite's dictionaries, score them on its tasks, print the leaderboard.
 
     What lies under the root is not computed again: interrupted, run the same command again.
@@ -45,36 +55,41 @@ def command(suite: str, root: Path | None, workers: int | None, published: Path 
       musae run
       musae run --suite full --dry-run
       musae run --root /scratch/musae --workers 8
+      musae run --generator musicgen:facebook/musicgen-small --layer 12 --corpus folder:recordings/
+      RAY_ADDRESS=head:6379 musae run --suite full --engine ray --root /shared/musae
     """
+    from musae.cli.engine import connected
     from musae.cli.progress import progress
     from musae.cli.published import checkout_results
+    from musae.engines import local
     from musae.evaluation import is_done, jobs, prepare
     from musae.provenance import cores
     from musae.results import read_all
-    from musae.workspace import Workspace, suite_card
+    from musae.workspace import Workspace
 
     begun = time.monotonic()
-    card = suite_card(suite)
     theirs = read_all(published) if published is not None else read_all(*checkout_results())
-    workspace = Workspace(card, root if root is not None else runs_root())
-    workers = workers or cores()
+    workspace = Workspace(suite, root if root is not None else runs_root())
     if dry_run:
-        _plan(workspace, jobs(card), workers)
+        _plan(workspace, jobs(suite), workers or cores())
         return
-    with progress() as show:
-        workspace.progress = show
+    with connected(engine, workers) as cluster, progress() as show:
+        workspace.progress, workspace.engines = show, cluster
         prepare(workspace)
-        todo = [job for job in jobs(card) if not is_done(workspace, job)]
+        todo = [job for job in jobs(suite) if not is_done(workspace, job)]
         if todo:
-            _work(card, workspace.root, todo, workers, show)
+            watch = _watch(len(todo), show)
+            if cluster is not None:
+                cluster.run(suite, workspace.root.resolve(), todo, watch=watch)
+            else:
+                local.run(suite, workspace.root, todo, workers=min(workers or cores(), len(todo)), watch=watch)
     _report(workspace, theirs, details)
     done = f"{len(todo)} jobs done" if todo else "nothing to do: every row was there already"
     click.echo(f"{done}, in {time.monotonic() - begun:.0f} s; rows are under {workspace.results}", err=True)
 
 
-def _work(suite: SuiteCard, root: Path, todo: Sequence[Job], workers: int, show: Lines | Bars | Silent) -> None:
+def _watch(total: int, show: Lines | Bars | Silent) -> Watch:
     from musae.cli.progress import figures
-    from musae.engines import local
 
     done = 0
 
@@ -82,11 +97,11 @@ def _work(suite: SuiteCard, root: Path, todo: Sequence[Job], workers: int, show:
         nonlocal done
         if event == "done":
             done += 1
-            show("jobs", done, len(todo), f"  {job.name}")
+            show("jobs", done, total, f"  {job.name}")
         elif event == "report" and "steps" in report:
             show(job.name, int(report["step"]), int(report["steps"]), figures(report))
 
-    local.run(suite, root, todo, workers=min(workers, len(todo)), watch=watch)
+    return watch
 
 
 def _report(workspace: Workspace, published: Sequence[RowFile], details: bool) -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 @click.option("--layer", "layers", multiple=True, type=click.IntRange(0), help="Blocks below the stream.")
 @click.option("--seed", "seeds", multiple=True, type=click.IntRange(0), help="Of initial weights.")
 @click.option("--frames", type=click.IntRange(1), default=None, help="Frames of the pass.")
+@click.option("--generator", default=None, metavar="NAME", help="In place of the suite's, as musicgen:FOLDER.")
+@click.option("--corpus", "corpora", multiple=True, metavar="NAME", help="In place of the suite's. May be repeated.")
 @click.option("--suite", default=None, metavar="NAME", help="Whose generator, corpora and clips are taken.")
 @options.settings
 @options.root
@@ -43,6 +45,7 @@ def command(file: str, settings: tuple[str, ...], root: Path | None, dry_run: bo
     Examples:
       musae sweep paper --dry-run
       musae sweep paper --layer 2 --layer 5 --frames 200000
+      musae sweep paper-large --corpus musicset:/data/musicset --dry-run
       musae sweep mine.toml --method topk --method batch_topk --set learning_rate=2e-3
       torchrun --nproc-per-node 2 -m musae.cli sweep paper
 
@@ -108,19 +111,35 @@ def _table(training: SweepTraining, lines: Sequence[Figures]) -> Table:
 
 def _plan(training: SweepTraining) -> None:
     """Print the grid, and what it would cost."""
+    from musae import cost
+    from musae.activations.harvest import estimate
     from musae.cli.run_command import SECONDS
     from musae.sweep_training import memory
 
     sweep, workspace = training.sweep, training.workspace
-    d, frames = workspace.generator_card.width, workspace.suite.training_frames - sweep.aside * workspace.frames_per_clip
+    card, layers = workspace.generator_card, sorted(set(sweep.layers))
+    per_clip = workspace.frames_per_clip
+    clips = workspace.suite.training_frames // per_clip - sweep.aside
+    frames = clips * per_clip
     for member in training.members:
         click.echo(f"  {member.name}")
-    rendered = 0 if workspace.ships_training_tokens() else workspace.suite.training_frames
-    seconds = frames * SECONDS["harvest"] + rendered * SECONDS["render"]
-    seconds += sum(frames * member.width * d / 256 * SECONDS["fit"] for member in training.members)
-    kept = sum(2 * member.width * d * 4 for member in training.members)
+    generator = cost.forward(card, max(layers), clips, per_clip)
+    generator += cost.codec(workspace.suite.generator, clips * workspace.suite.clip_seconds)
+    fits = cost.Work()
+    for member in training.members:
+        fits += cost.training(card.width, member.width, member.k, frames, sweep.batch_size)
+    kept = cost.dictionaries(card.width, (member.width for member in training.members))
+    stored = estimate(clips, per_clip, card.width, len(layers))
     click.echo(
-        f"{len(training.members)} dictionaries of {len(set(sweep.layers))} layers over one pass of {frames:,} frames; about "
-        f"{max(1, seconds / 60):.0f} minutes (scaled from figures of one EPYC core), {memory(training) / 2**30:.1f} GiB of "
-        f"memory beside the generator, {kept / 2**30:.1f} GiB of dictionaries under {workspace.root}"
+        f"{len(training.members)} dictionaries of {len(layers)} layers over one pass of {frames:,} frames of width {card.width}\n"
+        f"memory: {cost.size(memory(training))} beside the generator\n"
+        f"disk: {cost.size(kept)} of dictionaries under {workspace.root}, and no activations, so no egress; a store of these "
+        f"layers (`musae harvest`) would take {cost.size(stored)} as float16, an epoch read {cost.size(stored / len(layers))}\n"
+        f"operations: {generator.operations:.2e} of the generator, {fits.operations:.2e} of the dictionaries"
     )
+    for device in (cost.this_machine(), cost.H100):
+        of_all, of_fits = device.duration(generator + fits), device.duration(fits)
+        click.echo(f"  {of_all}, {of_fits} of it for the dictionaries, on {device.name} ({device.known})")
+    if not workspace.ships_training_tokens():
+        rendered = cost.duration(workspace.suite.training_frames * SECONDS["render"] / 3600)
+        click.echo(f"beside that, rendered or read audio: {rendered} on one core, were it the shipped corpora's")

@@ -13,6 +13,7 @@ from musae.cli.list_command import choose
 from musae.files import runs_root
 
 if TYPE_CHECKING:
+    from musae.card import SuiteCard
     from musae.dictionary import Report
 
 
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of initialisation and order of frames.")
 @click.option(
     "--store",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.Place(),
     default=None,
-    help="Train on a store that `musae harvest` made of the suite's generator and layer.  [default: the suite's own]",
+    help="Train on a store (a folder or URL) that `musae harvest` made of the suite's generator and layer.  [default: its own]",
 )
 @click.option("--width", type=click.IntRange(1), default=None, help="Latents.  [default: the suite's]")
 @click.option("--k", type=click.IntRange(1), default=None, help="Active latents of a frame.  [default: the suite's]")
@@ -39,7 +40,7 @@ def command(
     k: int | None,
     settings: tuple[str, ...],
     tracker: str | None,
-    suite: str,
+    suite: SuiteCard,
     root: Path | None,
 ) -> None:
     """Train (or fit) one dictionary on a suite's training activations; print where it lies.
@@ -60,7 +61,7 @@ def command(
     from musae.cli.progress import figures, progress
     from musae.errors import UserError
     from musae.hyperparameters import assignments, typed
-    from musae.workspace import Workspace, suite_card
+    from musae.workspace import Workspace
 
     card = registry.find("methods", choose("methods", method)).card
     assert isinstance(card, MethodCard)
@@ -76,7 +77,7 @@ def command(
     if "seed" in given:
         raise UserError("--set seed: it has an option of its own, --seed.")
     with parallel.group(), progress(parallel.rank() == 0) as show:
-        workspace = Workspace(suite_card(suite), root if root is not None else runs_root(), show)
+        workspace = Workspace(suite, root if root is not None else runs_root(), show)
         frames = None
         if store is not None:
             frames = open_store(

@@ -42,6 +42,8 @@ class SplitDescription(BaseModel):
     """Beats in a bar -> tracks."""
     families: dict[str, int]
     """Instrument family -> tracks in which it sounds, most frequent first."""
+    attributes: dict[str, dict[str, int]] = {}
+    """Attribute -> class -> tracks, both by name."""
 
 
 class CorpusDescription(BaseModel):
@@ -83,6 +85,7 @@ def _describe_split(tracks: Iterable[Track]) -> tuple[SplitDescription, set[str]
     groups: set[str] = set()
     truth: dict[str, Counter[str]] = {concept: Counter() for concept in CONCEPTS}
     licences, tempi, meters, families = (Counter[str]() for _ in range(4))
+    attributes: defaultdict[str, Counter[str]] = defaultdict(Counter)
     keys, roots, qualities = (defaultdict[str, float](float) for _ in range(3))
     for track in tracks:
         a = track.annotations
@@ -97,6 +100,8 @@ def _describe_split(tracks: Iterable[Track]) -> tuple[SplitDescription, set[str]
         if a.beat_positions:
             meters[str(max(a.beat_positions))] += 1
         families.update(a.instruments)
+        for name, value in a.attributes.items():
+            attributes[name][value] += 1
         _add_seconds(keys, a.keys, _key)
         _add_seconds(roots, a.chords, lambda label: _chord(label)[0])
         _add_seconds(qualities, a.chords, lambda label: _chord(label)[1])
@@ -112,6 +117,7 @@ def _describe_split(tracks: Iterable[Track]) -> tuple[SplitDescription, set[str]
         tempi=dict(sorted(tempi.items(), key=lambda item: int(item[0].split("-")[0]))),
         meters=dict(sorted(meters.items(), key=lambda item: int(item[0]))),
         families=dict(families.most_common()),
+        attributes={name: dict(sorted(values.items())) for name, values in sorted(attributes.items())},
     )
     return description, groups
 
@@ -130,7 +136,7 @@ def tables(description: CorpusDescription) -> Group:
     licences.add_column("tracks", justify="right")
     licences.add_column("licence", overflow="fold")
     for name, split in description.splits.items():
-        truth = "\n".join(f"{concept}: {_percent(levels)}" for concept, levels in split.truth.items())
+        truth = "\n".join(f"{concept}: {_percent(levels, split.tracks)}" for concept, levels in split.truth.items())
         counts.add_row(name, str(split.tracks), str(split.groups), f"{split.hours:.1f}", truth)
         for licence, tracks in split.licences.items():
             licences.add_row(name, str(tracks), licence)
@@ -144,6 +150,8 @@ def tables(description: CorpusDescription) -> Group:
         ):
             whole = 1.0 if label.startswith("family") else sum(values.values())
             shares.add_row(name, label, _percent(values, whole))
+        for label, classes in split.attributes.items():
+            shares.add_row(name, label, _classes(classes))
     lines = [f"source: {description.source}", f"groups in more than one split: {description.shared_groups}", *description.remarks]
     return Group(counts, shares, licences, *lines)
 
@@ -151,6 +159,11 @@ def tables(description: CorpusDescription) -> Group:
 def _percent(values: Mapping[str, float], whole: float | None = None) -> str:
     whole = sum(values.values()) if whole is None else whole
     return ", ".join(f"{label} {100 * value / whole:.1f}" for label, value in values.items())
+
+
+def _classes(counts: Mapping[str, int]) -> str:
+    """How many classes there are, and their shares where they fit on a few lines."""
+    return _percent(counts) if len(counts) <= 20 else f"{len(counts)} classes, {min(counts.values())} tracks or more each"
 
 
 def _add_seconds(seconds: defaultdict[str, float], spans: Iterable[Span], name: Callable[[str], str]) -> None:

@@ -1,7 +1,8 @@
 """A corpus as files that any MIR tool reads: WAV (16 bit, mono) and JAMS (Humphrey et al., ISMIR 2014), validated.
 
 Namespaces: ``chord`` (Harte), ``key_mode``, ``tempo``, ``beat`` (value: position in the bar) and ``tag_open`` (instrument
-families). An annotation's ``data_source`` is its level of truth; the ``sandbox`` keeps group, split, licence and what made it.
+families). An annotation's ``data_source`` is its level of truth; the ``sandbox`` keeps group, split, licence, attributes and what
+made it.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def to_jams(clip: Clip, corpus: Corpus, rate: int) -> jams.JAMS:
         licence=track.licence,
         source=track.source,
         start=clip.start,
+        **({"attributes": dict(a.attributes)} if a.attributes else {}),
         **_made_by(corpus, rate),
     )
     for concept, namespace, observations in (

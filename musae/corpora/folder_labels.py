@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def merged(root: Path, own: Annotations, row: Row | None, seconds: float) -> tup
                     truth[concept] = level
                 except (ValueError, OSError) as error:
                     remarks.append(f"{concept} left out: {error}")
-    return _usable(replace(own, **parts, truth=truth), seconds, remarks), remarks
+    return usable(replace(own, **parts, truth=truth), seconds, remarks), remarks
 
 
 def _lines(root: Path, name: str) -> list[list[str]]:
@@ -117,7 +118,7 @@ def _beats(lines: Iterable[list[str]]) -> dict[str, Any]:
     return {"beats": tuple(time for time, _ in pairs), "beat_positions": tuple(position for _, position in pairs)}
 
 
-def _usable(a: Annotations, seconds: float, remarks: list[str]) -> Annotations:
+def usable(a: Annotations, seconds: float, remarks: list[str]) -> Annotations:
     """What of annotations is valid and lies within the file; the rest is remarked."""
     found: dict[str, Any] = {}
     for concept, name, readable in (("chords", "chords", _is_chord), ("key", "keys", _is_key)):
@@ -166,6 +167,7 @@ def _problem(spans: tuple[Span, ...], readable: Callable[[str], str]) -> str:
     return ""
 
 
+@cache
 def _is_chord(label: str) -> str:
     try:
         mir_eval.chord.encode(label)
@@ -174,6 +176,7 @@ def _is_chord(label: str) -> str:
     return ""
 
 
+@cache
 def _is_key(label: str) -> str:
     try:
         mir_eval.key.validate_key(label)

@@ -93,6 +93,9 @@ class Annotations:
     """Families that sound in it."""
     truth: Mapping[str, Truth] = field(default_factory=dict)
     """Concept (one of `CONCEPTS`) -> how it is known."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Classes by which the whole track was made, true by construction, in terms that are none of `CONCEPTS`; ``concept`` says
+    what they are classes of: ``{"concept": "intervals", "interval": "P5"}``."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ def crop(track: Track, start: float, end: float) -> Annotations:
         beat_positions=tuple(p for _, p in beats),
         instruments=instruments,
         truth=a.truth,
+        attributes=a.attributes,
     )
 
 

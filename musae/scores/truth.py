@@ -31,15 +31,20 @@ def levels(data: HeldOut, concept: str) -> NDArray[np.str_]:
 
 
 def donors(data: HeldOut, concept: str) -> NDArray[np.int64]:
-    """The clip whose label track each clip gets when labels are permuted between whole pieces ``[n]``.
+    """The clip whose label track each clip gets when labels are permuted between whole pieces of a level of truth ``[n]``."""
+    return permuted(data, levels(data, concept))
 
-    Within a level of truth, pieces are put in a seeded random order and each gets the labels of the next, so none keeps its own
-    (unless it is alone); its j-th clip gets the donor's j-th, starting over when the donor has fewer.
+
+def permuted(data: HeldOut, kind: NDArray[np.str_]) -> NDArray[np.int64]:
+    """For each clip, a clip of another piece of its kind ``[n]``.
+
+    Within a kind, pieces are put in a seeded random order and each gets the labels of the next, so none keeps its own (unless it
+    is alone); its j-th clip gets the donor's j-th, starting over when the donor has fewer.
     """
-    level, donor = levels(data, concept), np.arange(len(data.clips))
+    donor = np.arange(len(data.clips))
     order = spread.random(data.corpus_revision, "permuted labels").permutation(data.pieces)
-    for name in np.unique(level):
-        members = [rows for g in order if len(rows := np.flatnonzero((data.groups == g) & (level == name)))]
+    for name in np.unique(kind):
+        members = [rows for g in order if len(rows := np.flatnonzero((data.groups == g) & (kind == name)))]
         for rows, source in zip(members, members[1:] + members[:1], strict=True):
             donor[rows] = np.resize(source, len(rows))
     return donor

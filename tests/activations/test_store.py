@@ -220,7 +220,7 @@ def test_nonfinite_values_are_located(store):
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
 def test_memory_is_bounded_by_the_buffer(tmp_path):
-    """A store of 64 MiB, read with a buffer of 4 MiB, takes no more than two of them, five batches and a little from the system."""
+    """A store of 64 MiB, read with a buffer of 4 MiB, takes no more than two of them and a little."""
     clips, frames, d, shards = 64, 2048, 256, 16
     entries = []
     for shard in range(shards):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import random_musicgen
 import torch
 from click.testing import CliRunner
 
@@ -134,3 +135,30 @@ def test_a_layer_that_is_not_there_is_refused_before_any_work(root):
     refused = call("harvest", "nano", "--layer", "9", "--root", str(root))
     assert refused.exit_code == 2
     assert "layers 0 to 6" in refused.stderr
+
+
+def test_the_same_command_runs_a_musicgen_on_recordings(root, suite, tmp_path):
+    """Exported pieces stand for somebody's recordings, a small random checkpoint for MusicGen."""
+    recordings = tmp_path / "recordings"
+    for split, count in (("train", "40"), ("heldout", "12")):
+        exported = call("corpus", "export", "procedural", str(recordings), "--split", split, "--limit", count, "--seconds", "11")
+        assert exported.exit_code == 0, exported.output
+    name = f"musicgen:{random_musicgen.save(tmp_path / 'small')}"
+    options = ["--suite", suite, "--generator", name, "--layer", "3", "--corpus", f"folder:{recordings}", "--root", str(root)]
+    (tmp_path / "none").mkdir()
+    ran = call("run", *options, "--published", str(tmp_path / "none"))
+    assert ran.exit_code == 0, ran.output
+    [results] = root.glob("tiny+small+layer3+folder-recordings-v1-*/results")
+    assert list(results.glob("tiny+small+layer3+folder-recordings@1/small@*/layer3/topk-*/folder-recordings@*/sparsity@*.json"))
+    published = call("publish", *options, "--to", str(tmp_path / "published"))
+    assert published.exit_code == 0, published.output
+    empty = call("run", *options[:-4], "--corpus", f"folder:{recordings}", "--layer", "4", "--root", str(root))
+    assert (empty.exit_code, "generator 'small' has layers 0 to 3" in empty.stderr) == (2, True)
+
+
+def test_a_corpus_without_training_pieces_is_named(root, suite, tmp_path):
+    call("corpus", "export", "procedural", str(tmp_path / "only"), "--split", "heldout", "--limit", "12", "--seconds", "11")
+    name = f"musicgen:{random_musicgen.save(tmp_path / 'small')}"
+    ran = call("run", "--suite", suite, "--generator", name, "--corpus", f"folder:{tmp_path / 'only'}", "--root", str(root))
+    assert ran.exit_code == 2
+    assert "has no training tracks" in ran.stderr

@@ -203,7 +203,7 @@ def test_the_untrained_control_keeps_the_codec(folder: Path) -> None:
 
 def test_bfloat16_hands_out_float32(folders: dict[str, Path]) -> None:
     exact = musicgen.load(str(folders["mono"]))
-    half = MusicGen.load(str(folders["mono"]), dtype=torch.bfloat16)
+    half = MusicGen.load(str(folders["mono"]), dtype="bfloat16")
     codes = some_codes(exact)
     found, expected = half.stream(codes, (2,))[2], exact.stream(codes, (2,))[2]
     assert found.dtype == torch.float32
@@ -277,6 +277,47 @@ def test_names_carry_an_argument(folders: dict[str, Path]) -> None:
         registry.find("generators", "nano:small")
     with pytest.raises(UserError, match="nothing follows its colon"):
         registry.find("generators", "musicgen:")
+
+
+def test_published_sizes_are_known_without_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    large, stereo = musicgen.card("facebook/musicgen-large@main"), musicgen.card("facebook/musicgen-stereo-melody")
+    assert (large.name, large.width, large.layers, large.codebooks) == ("musicgen-large", 2048, 48, 4)
+    assert (stereo.name, stereo.width, stereo.layers, stereo.codebooks) == ("musicgen-stereo-melody", 1536, 48, 8)
+    assert musicgen.card(musicgen.DEFAULT).model_dump(exclude={"name", "summary", "argument"}) == musicgen.CARD.model_dump(
+        exclude={"name", "summary", "argument"}
+    )
+
+
+@pytest.mark.slow
+def test_compiled_blocks_say_the_same(folders: dict[str, Path]) -> None:
+    """Compilation of one block takes half a minute."""
+    plain, compiled = musicgen.load(str(folders["mono"])), musicgen.load(str(folders["mono"]), compile=True)
+    codes = some_codes(plain)
+    torch.testing.assert_close(compiled.stream(codes, (1,))[1], plain.stream(codes, (1,))[1], rtol=1e-4, atol=1e-5)
+    assert compiled.network.model.decoder.layers[0]._compiled_call_impl is not None
+
+
+def test_options_of_the_generator_reach_it(folders: dict[str, Path], tmp_path: Path) -> None:
+    start = ["harvest", f"musicgen:{folders['mono']}", "--corpus", "procedural", "--clips", "2", "--seconds", "1"]
+    start += ["--layer", "1", "--root", str(tmp_path)]
+    lines = []
+    for options in ([], ["--with", "dtype=bfloat16"], ["--with", "prompt=slow jazz", "--with", "guidance=2"]):
+        result = CliRunner().invoke(main, [*start, *options])
+        assert result.exit_code == 0, result.output
+        lines.append(result.stdout)
+    assert len(set(lines)) == 3  # stores of other streams lie elsewhere
+    for options, says in (
+        ("devise=cpu", "did you mean 'device'"),
+        ("dtype=int4", "must be 'float16' or 'bfloat16' or 'float32', or none"),
+        ("device=cuda:99", "device 'cuda:99' is not there"),
+        ("device", "write NAME=VALUE, as in --with device=cuda"),
+    ):
+        result = CliRunner().invoke(main, [*start, "--with", options])
+        assert result.exit_code == 2
+        assert says in result.stderr
+    result = CliRunner().invoke(main, ["harvest", "nano", "--with", "dtype=bfloat16"])
+    assert (result.exit_code, "nano has no option named 'dtype'; it has none." in result.stderr) == (2, True)
 
 
 def test_harvest_reads_a_folder(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -44,14 +44,26 @@ class MusicGen(Decoder):
         *,
         prompt: str | None = None,
         guidance: float = 1.0,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        compile: bool = False,
     ) -> MusicGen:
-        """See `musae.generators.musicgen.load`. `device`, `dtype`: of the decoder; EnCodec runs in float32."""
-        device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
-        whole = checkpoint.model(source, checkpoint.configuration(source), dtype)
-        return cls(whole.to(device), source, prompt=prompt, guidance=guidance)
+        """See `musae.generators.musicgen.load`."""
+        try:
+            place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            torch.empty(0, device=place)
+        except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{CARD.name}: device {device!r} is not there ({reason}); choose cpu, or cuda where there is."
+            ) from error
+        precision: torch.dtype = getattr(torch, dtype or ("float16" if place.type == "cuda" else "float32"))
+        whole = checkpoint.model(source, checkpoint.configuration(source), precision)
+        found = cls(whole.to(place), source, prompt=prompt, guidance=guidance)
+        if compile:
+            for block in found.network.model.decoder.layers:
+                block.compile()
+        return found
 
     def untrained(self, seed: int) -> MusicGen:
         """The same codec and architecture with random weights, as transformers initialises them: a control."""
