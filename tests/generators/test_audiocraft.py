@@ -19,7 +19,6 @@ from musae.cli import main
 from musae.errors import UserError
 from musae.generators import audiocraft, musicgen
 from musae.generators.audiocraft import package
-from musae.generators.audiocraft.adapter import load
 from musae.generators.autoregressive import delay
 from musae.testing_generators import check_generator
 
@@ -145,7 +144,7 @@ def test_controls_prompts_and_precision_change_the_revision_only_of_the_stream(f
     source, codes = str(folders["mono"]), some_codes()
     plain = audiocraft.load(source)
     models: list[Any] = [plain, audiocraft.load(source, prompt="slow piano", text_encoder=str(folders["t5"]))]
-    models += [load(source, dtype=torch.bfloat16), models[0].untrained(5), models[0].untrained(6)]
+    models += [audiocraft.load(source, dtype="bfloat16"), models[0].untrained(5), models[0].untrained(6)]
     assert len({model.revision for model in models}) == 5
     assert len({model.codec_revision for model in models}) == 1
     streams = [model.stream(codes, (2,))[2] for model in models]
@@ -188,6 +187,11 @@ def test_harvest_reads_a_folder(folders: dict[str, Path], tmp_path: Path) -> Non
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     assert "150 frames of width 32" in result.output
+    prompted = ["--with", "prompt=slow jazz", "--with", f"text_encoder={folders['t5']}", "--with", "dtype=bfloat16"]
+    result = CliRunner().invoke(main, [*arguments, *prompted])
+    assert result.exit_code == 0, result.output
+    wrong = CliRunner().invoke(main, [*arguments, "--with", "device=cuda:99"])
+    assert "audiocraft: device 'cuda:99' is not there" in wrong.output
     wrong = CliRunner().invoke(main, [*arguments, "--layer", "9"])
     assert wrong.exit_code == 2
     assert "has layers 0 to 3" in wrong.output

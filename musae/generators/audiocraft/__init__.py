@@ -9,7 +9,7 @@ EnCodec, `adapter` is what `musicgen` and `magnet` have in common.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from musae.card import GeneratorCard
 
@@ -39,15 +39,25 @@ def card(source: str) -> GeneratorCard:
 
 
 def load(
-    source: str = DEFAULT, *, prompt: str | None = None, guidance: float = 1.0, text_encoder: str | None = None
+    source: str = DEFAULT,
+    *,
+    prompt: str | None = None,
+    guidance: float = 1.0,
+    text_encoder: str | None = None,
+    device: str | None = None,
+    dtype: Literal["float16", "bfloat16", "float32"] | None = None,
 ) -> Generator:
-    """A checkpoint, on the first CUDA device in float16 (as audiocraft runs it) or on the CPU in float32.
+    """A checkpoint, by default on the first CUDA device in float16 (as audiocraft runs it), or on the CPU in float32.
 
-    `prompt`: a text that all clips are conditioned on; none by default, as in arXiv:2505.18186. `guidance`: the scale of
-    classifier-free guidance in `generate`, which needs a prompt; MAGNeT lets it fall to 1 as masks are lifted. `text_encoder`: a
-    folder or hub id of the T5 that encodes the prompt; the checkpoint's configuration names it otherwise. Raises UserError for
-    what cannot be found or loaded.
+    Args:
+        prompt: a text that all clips are conditioned on; none by default, as in arXiv:2505.18186.
+        guidance: the scale of classifier-free guidance in `generate`, which needs a prompt; MAGNeT lets it fall to 1 as masks are
+            lifted.
+        text_encoder: a folder or hub id of the T5 that encodes the prompt; by default the one that the configuration names.
+        device, dtype: of the language model; the codec runs in float32.
+
+    Raises UserError for what cannot be found or loaded, and for a device that is not there.
     """
     from musae.generators.audiocraft import adapter
 
-    return adapter.load(source, prompt=prompt, guidance=guidance, text_encoder=text_encoder)
+    return adapter.load(source, prompt=prompt, guidance=guidance, text_encoder=text_encoder, device=device, dtype=dtype)

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from musae.card import GeneratorCard
 from musae.errors import UserError
 from musae.generators import checks
-from musae.generators.audiocraft import codec, model
+from musae.generators.audiocraft import CARD, codec, model
 from musae.generators.audiocraft.checkpoint import Checkpoint, reason
 from musae.generators.audiocraft.package import audiocraft
 from musae.generators.channels import ChannelCodec
+from musae.generators.devices import placed
 from musae.generators.generator import Generator
 
 
@@ -156,18 +157,17 @@ def load(
     prompt: str | None = None,
     guidance: float = 1.0,
     text_encoder: str | None = None,
-    device: torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
 ) -> Generator:
-    """See `musae.generators.audiocraft.load`. `device`, `dtype`: of the language model; the codec runs in float32."""
+    """See `musae.generators.audiocraft.load`."""
     from musae.generators.audiocraft.magnet import MAGNeT
     from musae.generators.audiocraft.musicgen import MusicGen
 
     checkpoint = Checkpoint.open(source)
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
+    place, precision = placed(device, dtype, CARD.name)
     kind: type[MusicGen | MAGNeT] = MusicGen if checkpoint.step is None else MAGNeT
-    network = model.load(checkpoint).to(device, dtype)
+    network = model.load(checkpoint).to(place, precision)
     return kind(
-        checkpoint, network, codec.load(checkpoint, device), prompt=prompt, guidance=guidance, encoder=text_encoder, seed=None
+        checkpoint, network, codec.load(checkpoint, place), prompt=prompt, guidance=guidance, encoder=text_encoder, seed=None
     )

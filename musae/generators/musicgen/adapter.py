@@ -12,6 +12,7 @@ from musae.card import GeneratorCard
 from musae.errors import UserError
 from musae.generators.autoregressive import Condition, shown
 from musae.generators.decoder import Decoder
+from musae.generators.devices import placed
 from musae.generators.musicgen import CARD, checkpoint
 from musae.generators.musicgen.codec import EnCodec
 
@@ -49,15 +50,7 @@ class MusicGen(Decoder):
         compile: bool = False,
     ) -> MusicGen:
         """See `musae.generators.musicgen.load`."""
-        try:
-            place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-            torch.empty(0, device=place)
-        except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"{CARD.name}: device {device!r} is not there ({reason}); choose cpu, or cuda where there is."
-            ) from error
-        precision: torch.dtype = getattr(torch, dtype or ("float16" if place.type == "cuda" else "float32"))
+        place, precision = placed(device, dtype, CARD.name)
         whole = checkpoint.model(source, checkpoint.configuration(source), precision)
         found = cls(whole.to(place), source, prompt=prompt, guidance=guidance)
         if compile:
