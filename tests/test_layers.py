@@ -14,6 +14,7 @@ LAYERS = {
     "musae.errors": 0,
     "musae.files": 0,
     "musae.card": 0,
+    "musae.cost": 0,
     "musae.registry": 0,
     "musae.provenance": 0,
     "musae.results": 0,
