@@ -16,6 +16,9 @@ Direction = Literal["higher", "lower", "none"]
 Reads = Literal["codes", "reconstruction", "atoms", "generator"]
 """What of a dictionary a task's scores can possibly see."""
 
+Reading = Literal["causal", "bidirectional"]
+"""What a row of a generator's stream may depend on: earlier frames and its own, or all of its clip."""
+
 Stream = Literal["trained", "untrained"]
 """The generator as it is, or its architecture with the random weights that training began from (a control)."""
 
@@ -90,6 +93,7 @@ class GeneratorCard(Card):
     """Width d of the residual stream."""
     layers: int
     """Number of blocks; layer n is the stream after n blocks, 0 after the embeddings."""
+    reading: Reading = "causal"
     argument: str = ""
     """What may follow the name and a colon, in words, where the module's ``card(argument)`` and ``load(argument)`` take one;
     the card itself is then of what ``load()`` gives."""
