@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_cli_runs import TINY
+from tiny_suite import TINY
 
 COMMANDS = {
     "harvest": ["harvest", "nano", "--corpus", "procedural", "--clips", "160", "--layer", "2", "--layer", "5"],
