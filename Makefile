@@ -4,15 +4,17 @@
 #   make test-slow     longer checks of what the embedded generator knows, and of the benches
 #   make bench         every op beside its reference, and musae's training step (pytest-benchmark)
 #   make peers         the other libraries that `musae bench peers` compares with, in .venv-peers (2.6 GB)
+#   make test-audiocraft   tests of the generators that need audiocraft, in .venv-audiocraft
 #   make ci-proof      how often `musae ci` cries wolf, and catches a planted slowdown (about an hour)
 #   make test-triton   the kernels' tests on Triton kernels, interpreted where there is no GPU (part of make test)
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
+AUDIOCRAFT ?= .venv-audiocraft
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install leaderboard test test-triton test-slow bench peers ci-proof lint format clean
+.PHONY: help install leaderboard test test-triton test-slow test-audiocraft bench peers ci-proof lint format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -56,6 +58,18 @@ $(PEERS)/.installed: bench/constraints-peers.txt
 	@$(PEERS)/bin/python -c 'import torchvision' 2>/dev/null || $(PEERS)/bin/python -m pip uninstall --quiet --yes torchvision
 	@touch $@
 
+# audiocraft pins an old torch, and its wheel has a package called tests: a virtual environment of its own.
+test-audiocraft: $(AUDIOCRAFT)/.installed
+	OMP_NUM_THREADS=1 $(AUDIOCRAFT)/bin/pytest -m 'slow or not slow' tests/generators
+
+$(AUDIOCRAFT)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(AUDIOCRAFT)
+	$(AUDIOCRAFT)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(AUDIOCRAFT)/bin/python -m pip install --quiet --no-deps audiocraft==1.3.0
+	$(AUDIOCRAFT)/bin/python -m pip install --quiet --constraint constraints.txt av einops flashy hydra-core hydra_colorlog julius \
+		librosa num2words omegaconf sentencepiece torchmetrics
+	@touch $@
+
 ci-proof: $(INSTALLED)
 	nice -n 5 $(VENV)/bin/python -m musae.bench.ci.proof
 
@@ -67,4 +81,4 @@ format: $(INSTALLED)
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) $(AUDIOCRAFT) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -21,7 +21,7 @@ from musae.activations.tokens import Tokens
 from musae.bench.rounds import Estimate, median, ratio, rotation
 from musae.bench.rows import BenchRow, estimated
 from musae.generators import musicgen
-from musae.generators.decoder import delay
+from musae.generators.autoregressive import delay
 from musae.generators.musicgen.adapter import MusicGen
 
 LAYERS = (6, 12, 18, 24)

@@ -35,6 +35,8 @@ BUFFER = 2**16
 """Frames that a pass shuffles at once: four pools, so that reading ahead is part of what is measured."""
 STEPS = 96
 """Steps that are timed in a round; reading goes over as many batches."""
+EPOCHS = 100
+"""Of the trainings: more than any number of rounds needs."""
 
 
 class Contest:
@@ -50,8 +52,8 @@ class Contest:
             store = harvest(module.load(), tokens, (suite.layer,), folder, dtype=dtype)[suite.layer]
             self.stores[dtype] = open_store(store.folder, buffer_frames=BUFFER)
         x = self.stores["float32"].array().flatten(0, 1)
-        memory = Trainer(Topk(suite.width, suite.k), TensorFrames(x))
-        stored = Trainer(Topk(suite.width, suite.k), self.stores["float16"])
+        memory = Trainer(Topk(suite.width, suite.k, epochs=EPOCHS), TensorFrames(x))
+        stored = Trainer(Topk(suite.width, suite.k, epochs=EPOCHS), self.stores["float16"])
         self.batch = memory.method.recipe.batch_size
         self.feeds = {"memory": batches(memory.method, memory.frames), "store": batches(stored.method, stored.frames)}
         self.trainers = {"memory": memory, "store": stored}

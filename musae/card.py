@@ -1,4 +1,4 @@
-"""Cards: what a method, task, corpus, generator or suite is, known before it is imported.
+"""Cards: what a method, task, corpus, generator, estimator or suite is, known before it is imported.
 
 A module declares its card as a literal, ``CARD = MethodCard(name="topk", ...)``; `musae.registry` reads it from the source
 text, so that listing names imports no torch. Hence every argument of a card must be a Python literal.
@@ -15,6 +15,9 @@ Direction = Literal["higher", "lower", "none"]
 
 Reads = Literal["codes", "reconstruction", "atoms", "generator"]
 """What of a dictionary a task's scores can possibly see."""
+
+Reading = Literal["causal", "bidirectional"]
+"""What a row of a generator's stream may depend on: earlier frames and its own, or all of its clip."""
 
 Stream = Literal["trained", "untrained"]
 """The generator as it is, or its architecture with the random weights that training began from (a control)."""
@@ -90,9 +93,29 @@ class GeneratorCard(Card):
     """Width d of the residual stream."""
     layers: int
     """Number of blocks; layer n is the stream after n blocks, 0 after the embeddings."""
+    reading: Reading = "causal"
     argument: str = ""
     """What may follow the name and a colon, in words, where the module's ``card(argument)`` and ``load(argument)`` take one;
     the card itself is then of what ``load()`` gives."""
+
+
+class EstimatorCard(Card):
+    """A tool that guesses annotations from audio. What it says is `estimated`, never ground truth."""
+
+    licence: str
+    """Of its code, and of its models where it has some."""
+    source: str
+    """The package and algorithm, and the paper."""
+    concepts: tuple[str, ...]
+    """What it may estimate (`musae.corpora.track.CONCEPTS`)."""
+    rate: PositiveInt
+    """Sampling rate in Hz at which it hears audio."""
+    shortest: PositiveFloat
+    """Seconds of audio that it needs at least."""
+    version: PositiveInt = 1
+    """Raised whenever this package makes something else of what the tool finds; part of the revision."""
+    argument: str = ""
+    """As in `GeneratorCard`."""
 
 
 class SuiteCard(Card):

@@ -105,12 +105,10 @@ def _labels(
     out["key"] = np.array([indices[name] for name in keys], np.int64)
     bpm = a.tempo if "tempo" in known and a.tempo is not None else None
     out["tempo"] = np.full(rows, -1 if bpm is None else np.searchsorted(tempo.BOUNDS, bpm, "right"))
-    for concept, times in (
-        ("beat", a.beats),
-        ("downbeat", [t for t, p in zip(a.beats, a.beat_positions, strict=True) if p == 1]),
-    ):
+    downbeats = [t for t, p in zip(a.beats, a.beat_positions, strict=True) if p == 1] if a.beat_positions else []
+    for concept, times, labelled in (("beat", a.beats, True), ("downbeat", downbeats, bool(a.beat_positions) or not a.beats)):
         near = np.abs(moments[:, None] - np.asarray(times, np.float64)[None]).min(1, initial=np.inf) <= period
-        out[concept] = near.astype(np.int64) if "beats" in known else np.full(rows, -1)
+        out[concept] = near.astype(np.int64) if "beats" in known and labelled else np.full(rows, -1)
     for family in families:
         out[f"instrument {family}"] = np.full(rows, int(family in a.instruments) if "instruments" in known else -1)
     return out

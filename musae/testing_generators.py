@@ -41,8 +41,8 @@ def check_generator(module: ModuleType) -> None:
     """Raise AssertionError, naming what is wrong, unless a generator keeps its contract.
 
     Codes, streams, read-outs and losses have the shapes that the card says; clips do not see one another, and row f of a stream
-    nothing after frame f; a splice is given the stream, and one that returns what it was given changes nothing; what is generated
-    begins with the prompt and depends on the seed alone.
+    nothing after frame f (unless the card says that it is bidirectional); a splice is given the stream, and one that returns what
+    it was given changes nothing; what is generated begins with the prompt and depends on the seed alone.
     """
     run(generator_checks(module))
 
@@ -52,6 +52,10 @@ def generator_checks(module: ModuleType) -> list[Check]:
     card = cast(GeneratorCard, module.CARD)
     loaded = cache(lambda: cast(Generator, module.load()))
     codes = cache(lambda: loaded().encode(sample_audio(card)))
+    if card.reading == "causal":
+        reading = Check("a row sees no later frame", lambda: _check_prefix(card, loaded(), codes()))
+    else:
+        reading = Check("rows see their whole clip", lambda: _check_whole(card, loaded(), codes()))
     return [
         Check("it loads, and its card is the module's", lambda: _check_load(card, loaded()), vital=True),
         Check("loaded again, it has the same revision", lambda: _check_again(card, loaded(), cast(Generator, module.load()))),
@@ -59,7 +63,7 @@ def generator_checks(module: ModuleType) -> list[Check]:
         Check("codes are decoded", lambda: _check_decode(card, loaded(), codes())),
         Check("times ascend at the frame rate", lambda: _check_times(card, loaded())),
         Check("streams of the layers asked for", lambda: _check_stream(card, loaded(), codes()), vital=True),
-        Check("a row sees no later frame", lambda: _check_prefix(card, loaded(), codes())),
+        reading,
         Check("visible tokens", lambda: _check_visible(card, loaded(), codes())),
         Check("a splice is given the stream", lambda: _check_splice(card, loaded(), codes())),
         Check("loss, with and without a splice", lambda: _check_loss(card, loaded(), codes())),
@@ -153,13 +157,31 @@ def _check_prefix(card: GeneratorCard, generator: Generator, codes: Tensor) -> N
             assert not unread, f"{card.name}: at layer {layer}, row f does not depend on codebook 1 of frame f"
 
 
+def _check_whole(card: GeneratorCard, generator: Generator, codes: Tensor) -> None:
+    """A bidirectional generator: what the step hides is fixed, and rows see later frames."""
+    frame, layer = codes.shape[2] // 2, card.layers
+    changed = codes.clone()
+    changed[..., frame:] = changed[..., frame:].flip(2).roll(1, 0)
+    for at in _layers(card):
+        again = torch.equal(generator.stream(codes, (at,))[at], generator.stream(codes, (at,))[at])
+        assert again, f"{card.name}: at layer {at}, the same codes have another stream the second time"
+    before, after = (generator.stream(c, (layer,))[layer][:, :frame] for c in (codes, changed))
+    assert not torch.allclose(before, after), (
+        f"{card.name}: the card says bidirectional, and at layer {layer} no row depends on later frames; say causal"
+    )
+
+
 def _check_visible(card: GeneratorCard, generator: Generator, codes: Tensor) -> None:
     shown = generator.visible(codes)
     ok = shown.ndim == 3 and shown.shape[2] % card.codebooks == 0 and shown.shape[2] > 0
     assert ok, f"{card.name}: visible gave shape {list(shown.shape)}; the last axis holds a codeword for each of the codebooks"
     _check_tensor(f"{card.name}: visible", shown, (codes.shape[0], codes.shape[2], shown.shape[2]), torch.float32)
-    frame = codes.shape[2] // 2
-    _check_close(f"{card.name}: visible shows later frames", generator.visible(codes[..., :frame]), shown[:, :frame])
+    if card.reading == "causal":
+        frame = codes.shape[2] // 2
+        _check_close(f"{card.name}: visible shows later frames", generator.visible(codes[..., :frame]), shown[:, :frame])
+    else:
+        alone = torch.cat([generator.visible(clip) for clip in codes.unsqueeze(1)])
+        _check_close(f"{card.name}: what is visible of a clip depends on those beside it", alone, shown)
 
 
 def _check_splice(card: GeneratorCard, generator: Generator, codes: Tensor) -> None:

@@ -64,7 +64,11 @@ def test_the_grid_is_the_product_of_the_axes(file: Path) -> None:
 
 
 def test_the_shipped_grid_is_the_papers() -> None:
-    assert names() == ["paper"]
+    assert names() == ["paper", "paper-large", "paper-small"]
+    for size, width, layers in (("small", 1024, (2, 6, 12, 18, 22)), ("large", 2048, (2, 12, 24, 36, 46))):
+        sweep = read(f"paper-{size}")
+        assert (sweep.generator, sweep.layers) == (f"musicgen:facebook/musicgen-{size}", layers)
+        assert {member.width for member in sweep.members(width)} == {4 * width, 32 * width}
     members = read("paper").members(256)
     assert {member.width for member in members} == {1024, 8192}
     assert {member.k for member in members} == {32, 100}
@@ -179,7 +183,7 @@ def test_killed_and_run_again_gives_the_same_dictionaries(command: str, file: Pa
         "train": ["train", "topk", "--width", "256", "--k", "8", "--suite", "tiny", "--set", "batch_size=64"],
     }[command]
     script = tmp_path / "start.py"
-    script.write_text(f"import sys\nsys.path.insert(0, {str(Path(__file__).parent / 'cli')!r})\n" + START)
+    script.write_text(f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n" + START)
     start = [sys.executable, str(script), str(tmp_path / "suites"), *arguments, "--root"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([*start, str(root)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env)
@@ -203,7 +207,7 @@ START = """
 from pathlib import Path
 
 import musae.suites
-from test_cli_runs import TINY
+from tiny_suite import TINY
 
 folder = Path(sys.argv.pop(1))
 folder.mkdir(exist_ok=True)

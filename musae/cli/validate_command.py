@@ -1,4 +1,4 @@
-"""`musae validate`: does a method, a task, a corpus, a generator or a dictionary keep its contract?"""
+"""`musae validate`: does a method, a task, a corpus, a generator, an estimator or a dictionary keep its contract?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from musae.conformance import Check
     from musae.dictionary import Dictionary, FeatureSet
 
-PROVIDES = {"methods": "METHOD", "tasks": "score", "corpora": "load", "generators": "load"}
+PROVIDES = {"methods": "METHOD", "tasks": "score", "corpora": "load", "generators": "load", "estimators": "load"}
 """Kind -> what a module of it must have, beside its CARD."""
 
 
@@ -128,6 +128,10 @@ def _checks(subject: Subject) -> Iterator[Check]:
         from musae.testing_corpora import corpus_checks
 
         yield from corpus_checks(target)
+    elif subject.kind == "estimators":
+        from musae.testing_estimators import estimator_checks
+
+        yield from estimator_checks(target)
     else:
         from musae.testing_generators import generator_checks
 

@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from musae.corpora.track import Clip, Corpus, Split
+from musae.corpora.track import Annotations, Clip, Corpus, Split
 from musae.errors import UserError
 from musae.files import atomic_path
 
@@ -60,8 +60,7 @@ def export(
 
 def to_jams(clip: Clip, corpus: Corpus, rate: int) -> jams.JAMS:
     """A clip's annotations as a validated JAMS object; times from the clip's start."""
-    a, track = clip.annotations, clip.track
-    beats = zip(a.beats, a.beat_positions, strict=True)
+    track, attributes = clip.track, clip.annotations.attributes
     sheet = jams.JAMS()
     sheet.file_metadata.title = track.id
     sheet.file_metadata.release = corpus.card.name
@@ -72,27 +71,36 @@ def to_jams(clip: Clip, corpus: Corpus, rate: int) -> jams.JAMS:
         licence=track.licence,
         source=track.source,
         start=clip.start,
-        **({"attributes": dict(a.attributes)} if a.attributes else {}),
+        **({"attributes": dict(attributes)} if attributes else {}),
         **_made_by(corpus, rate),
     )
-    for concept, namespace, observations in (
-        ("chords", "chord", [(s.start, s.end - s.start, s.label) for s in a.chords]),
-        ("key", "key_mode", [(s.start, s.end - s.start, s.label.replace(" ", ":")) for s in a.keys]),
-        ("tempo", "tempo", [(0.0, clip.duration, a.tempo)] if a.tempo is not None else []),
-        ("beats", "beat", [(time, 0.0, position) for time, position in beats]),
-        ("instruments", "tag_open", [(0.0, clip.duration, family) for family in sorted(a.instruments)]),
-    ):
-        if concept in a.truth:
-            sheet.annotations.append(_annotation(namespace, a.truth[concept].value, clip.duration, observations))
+    for annotation in to_annotations(clip.annotations, clip.duration).values():
+        sheet.annotations.append(annotation)
     sheet.validate(strict=True)
     return sheet
 
 
+def to_annotations(a: Annotations, seconds: float, tool: str = "musae") -> dict[str, jams.Annotation]:
+    """Concept -> its JAMS annotation, for the concepts whose level of truth is given; `tool` is named as what made it."""
+    positions = a.beat_positions or (None,) * len(a.beats)
+    found = {}
+    for concept, namespace, observations in (
+        ("chords", "chord", [(s.start, s.end - s.start, s.label) for s in a.chords]),
+        ("key", "key_mode", [(s.start, s.end - s.start, s.label.replace(" ", ":")) for s in a.keys]),
+        ("tempo", "tempo", [(0.0, seconds, a.tempo)] if a.tempo is not None else []),
+        ("beats", "beat", [(time, 0.0, position) for time, position in zip(a.beats, positions, strict=True)]),
+        ("instruments", "tag_open", [(0.0, seconds, family) for family in sorted(a.instruments)]),
+    ):
+        if concept in a.truth:
+            found[concept] = _annotation(namespace, a.truth[concept].value, tool, seconds, observations)
+    return found
+
+
 def _annotation(
-    namespace: str, truth: str, duration: float, observations: Iterable[tuple[float, float, object]]
+    namespace: str, truth: str, tool: str, duration: float, observations: Iterable[tuple[float, float, object]]
 ) -> jams.Annotation:
     annotation = jams.Annotation(namespace, time=0.0, duration=duration)
-    annotation.annotation_metadata = jams.AnnotationMetadata(data_source=truth, annotation_tools="musae")
+    annotation.annotation_metadata = jams.AnnotationMetadata(data_source=truth, annotation_tools=tool)
     for time, length, value in observations:
         annotation.append(time=time, duration=length, value=value, confidence=1.0)
     return annotation

@@ -12,7 +12,7 @@ key             ``C major``, ``F# minor``
 tempo           beats per minute, constant
 instruments     General MIDI families, separated by ``;``
 chords          a file of lines ``start end label`` (Harte syntax), within the folder
-beats           a file of lines ``time position`` (1 on the downbeat), within the folder
+beats           a file of lines ``time position`` (1 on the downbeat) or ``time``, within the folder
 truth           ``exact``, ``annotated`` (the default), ``derived`` or ``estimated``: how the row's labels are known
 ==============  ==========================================================================================================
 

@@ -114,8 +114,11 @@ def _spans(lines: Iterable[list[str]]) -> tuple[Span, ...]:
 
 
 def _beats(lines: Iterable[list[str]]) -> dict[str, Any]:
-    pairs = [(float(words[0]), int(float(words[1]))) for words in lines if len(words) > 1]
-    return {"beats": tuple(time for time, _ in pairs), "beat_positions": tuple(position for _, position in pairs)}
+    lines = list(lines)
+    positions = [int(float(words[1])) for words in lines if len(words) > 1]
+    if positions and len(positions) < len(lines):
+        raise ValueError(f"{len(positions)} of {len(lines)} beats have a position in the bar; give all of them one, or none")
+    return {"beats": tuple(float(words[0]) for words in lines), "beat_positions": tuple(positions)}
 
 
 def usable(a: Annotations, seconds: float, remarks: list[str]) -> Annotations:
@@ -130,13 +133,13 @@ def usable(a: Annotations, seconds: float, remarks: list[str]) -> Annotations:
         elif spans and spans[-1].end > seconds + SLACK:
             remarks.append(f"{concept} go on to {spans[-1].end:.2f} s, and the audio ends at {seconds:.2f} s: they are cut")
         found[name] = tuple(Span(s.start, min(s.end, seconds), s.label) for s in spans if s.start < seconds)
-    beats = list(zip(a.beats, a.beat_positions, strict=True))
-    if beats != sorted(set(beats)) or any(time < 0 or position < 1 for time, position in beats):
+    beats = a.beats
+    if list(beats) != sorted(set(beats)) or any(time < 0 for time in beats) or any(p < 1 for p in a.beat_positions):
         remarks.append("beats left out: times must ascend from 0, and positions count from 1")
-        beats = []
-    if beats and beats[-1][0] > seconds + SLACK:
-        remarks.append(f"beats go on to {beats[-1][0]:.2f} s, and the audio ends at {seconds:.2f} s: they are cut")
-    beats = [(time, position) for time, position in beats if time < seconds]
+        beats = ()
+    if beats and beats[-1] > seconds + SLACK:
+        remarks.append(f"beats go on to {beats[-1]:.2f} s, and the audio ends at {seconds:.2f} s: they are cut")
+    beats = tuple(time for time in beats if time < seconds)
     tempo = a.tempo
     if tempo is not None and not 0 < tempo < 1000:
         remarks.append(f"tempo left out: {tempo} beats a minute")
@@ -145,8 +148,8 @@ def usable(a: Annotations, seconds: float, remarks: list[str]) -> Annotations:
     if strange:
         remarks.append(f"instruments left out: {strange[0]!r} is no General MIDI family")
     found |= {
-        "beats": tuple(time for time, _ in beats),
-        "beat_positions": tuple(position for _, position in beats),
+        "beats": beats,
+        "beat_positions": a.beat_positions[: len(beats)],
         "tempo": tempo,
         "instruments": frozenset() if strange else a.instruments,
         "unobserved": frozenset() if strange else a.unobserved,

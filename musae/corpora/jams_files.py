@@ -100,6 +100,9 @@ def _beats(namespace: str, data: list[tuple[float, float, Any]]) -> dict[str, An
     positions = [value["position"] if namespace == "beat_position" else value for _, _, value in data]
     if not data:
         return {}
+    times = tuple(time for time, _, _ in data)
+    if all(position is None for position in positions):
+        return {"beats": times, "beat_positions": ()}
     if any(position is None for position in positions):
-        raise ValueError("beats without their position in the bar")
-    return {"beats": tuple(time for time, _, _ in data), "beat_positions": tuple(int(position) for position in positions)}
+        raise ValueError("some beats have a position in the bar, and some have none")
+    return {"beats": times, "beat_positions": tuple(int(position) for position in positions)}

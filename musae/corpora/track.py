@@ -88,7 +88,7 @@ class Annotations:
     beats: tuple[float, ...] = ()
     """Beat times in seconds."""
     beat_positions: tuple[int, ...] = ()
-    """Position in the bar of each beat, 1 on the downbeat; as long as `beats`."""
+    """Position in the bar of each beat, 1 on the downbeat; as long as `beats`, or empty where bars are not known."""
     instruments: frozenset[str] = frozenset()
     """Families that sound in it."""
     unobserved: frozenset[str] = frozenset()
@@ -149,7 +149,7 @@ class Clip:
 def crop(track: Track, start: float, end: float) -> Annotations:
     """Annotations of `track` between `start` and `end` seconds, re-timed to begin at 0."""
     a = track.annotations
-    beats = [(t - start, p) for t, p in zip(a.beats, a.beat_positions, strict=True) if start <= t < end]
+    beats = [i for i, time in enumerate(a.beats) if start <= time < end]
     instruments = a.instruments
     if track.notes:
         sounding = {n.voice for n in track.notes if n.onset < end and n.onset + n.duration > start}
@@ -158,8 +158,8 @@ def crop(track: Track, start: float, end: float) -> Annotations:
         chords=_crop_spans(a.chords, start, end),
         keys=_crop_spans(a.keys, start, end),
         tempo=a.tempo,
-        beats=tuple(t for t, _ in beats),
-        beat_positions=tuple(p for _, p in beats),
+        beats=tuple(a.beats[i] - start for i in beats),
+        beat_positions=tuple(a.beat_positions[i] for i in beats) if a.beat_positions else (),
         instruments=instruments,
         unobserved=a.unobserved,
         truth=a.truth,

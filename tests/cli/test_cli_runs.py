@@ -6,29 +6,11 @@ import pytest
 import random_musicgen
 import torch
 from click.testing import CliRunner
+from tiny_suite import TINY
 
-from musae.card import SuiteCard
 from musae.cli import main
 from musae.formats import recognise
 from musae.methods.imported import Imported
-
-TINY = SuiteCard(
-    name="tiny",
-    summary="for tests",
-    generator="nano",
-    layer=2,
-    width=64,
-    k=4,
-    methods=("topk", "pca", "random"),
-    baselines=("codec_means",),
-    tasks=("reconstruction", "sparsity"),
-    corpora=("procedural",),
-    seeds=(0, 1),
-    training_frames=10_240,
-    clip_seconds=10.24,
-    clips={"procedural": 12},
-    replicates=100,
-)
 
 
 @pytest.fixture(scope="module")

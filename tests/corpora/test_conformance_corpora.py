@@ -99,7 +99,7 @@ def test_the_toy_keeps_the_contract():
         (labels(keys=(Span(0, 3, "H moll"),)), "cannot read the key 'H moll'"),
         (labels(beats=(1.0, 0.5), beat_positions=(1, 2)), "do not ascend"),
         (labels(beats=(1.0, 9.5), beat_positions=(1, 2)), r"a beat at 9\.5 s"),
-        (labels(beats=(1.0, 2.0)), "2 beats with 0 positions"),
+        (labels(beats=(1.0, 2.0), beat_positions=(1,)), "2 beats with 1 positions"),
         (labels(tempo=-3.0), "tempo is -3"),
         (labels(instruments=frozenset({"kazoo"})), "'kazoo' is no General MIDI family"),
         (labels(truth={}), "truth does not say"),

@@ -118,6 +118,26 @@ def test_labels_of_the_sheet(tmp_path: Path) -> None:
     assert b.licence == "not stated"
 
 
+def test_beats_whose_place_in_the_bar_is_not_known(tmp_path: Path) -> None:
+    """They are read, cropped, exported and read back without positions; of some beats alone, positions are no use."""
+    root = tmp_path / "some"
+    write(root / "a.wav", tone(4))
+    write(root / "b.wav", tone(4))
+    (root / "a.txt").write_text("0.5\n1.0\n3.5\n")
+    (root / "b.txt").write_text("0.5 1\n1.0\n")
+    sheet(root, [{"file": name, "beats": beats, "split": "train"} for name, beats in (("a.wav", "a.txt"), ("b.wav", "b.txt"))])
+    corpus = folder.load(str(root))
+    [left_out] = corpus.left_out
+    assert left_out == ("b.wav", "beats left out: 1 of 2 beats have a position in the bar; give all of them one, or none")
+    track = both(corpus)["a.wav"]
+    assert (track.annotations.beats, track.annotations.beat_positions) == ((0.5, 1.0, 3.5), ())
+    clip = Clip(track, 0.75, 3.0).annotations
+    assert (clip.beats, clip.beat_positions) == ((0.25, 2.75), ())
+    export(corpus, tmp_path / "out", Split.TRAIN, limit=1, rate=16_000)
+    again = both(folder.load(str(tmp_path / "out")))["a.wav.wav"]
+    assert again.annotations == track.annotations
+
+
 def test_bad_audio_is_left_out_with_its_reason(tmp_path: Path) -> None:
     write(tmp_path / "good.wav", tone(2))
     (tmp_path / "empty.wav").write_bytes(b"")

@@ -18,7 +18,7 @@ from musae import registry
 from musae.cli import main
 from musae.errors import UserError
 from musae.generators import musicgen
-from musae.generators.decoder import delay, logits_of
+from musae.generators.autoregressive import delay, logits_of
 from musae.generators.musicgen.adapter import MusicGen
 from musae.testing_generators import check_generator
 
@@ -182,7 +182,7 @@ def test_generation_with_a_cache_equals_full_passes(folder: Path) -> None:
     model = sharp(musicgen.load(str(folder), prompt="slow"))
     made = model.generate(some_codes(model, 5), 6, seed=0)
     with torch.inference_mode():
-        logits = logits_of(model.network, model.stream(made, (LAYERS,))[LAYERS])
+        logits = logits_of(model.heads, model.hidden(model.stream(made, (LAYERS,))[LAYERS]))
     for j, late in enumerate(model.delays):
         choices = logits[:, j].argmax(-1)
         for frame in range(5, 11):

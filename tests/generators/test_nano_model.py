@@ -12,7 +12,7 @@ from torch import Tensor
 
 from musae.activations.tokens import Tokens
 from musae.errors import UserError
-from musae.generators.decoder import IGNORE, delay, targets
+from musae.generators.autoregressive import IGNORE, delay, targets
 from musae.generators.nano import model
 from musae.generators.nano.adapter import PACKAGE, Nano
 from musae.generators.nano.codec import FEATURES, Codec

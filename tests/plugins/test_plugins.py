@@ -51,7 +51,7 @@ def musae(home):
 def test_list_shows_what_is_installed_and_warns_of_what_is_broken(musae):
     listed = musae("list")
     assert listed.returncode == 0, listed.stderr
-    for name in ("drawn", "busy_clips", "tones", "nano_again", "plugged"):
+    for name in ("drawn", "busy_clips", "tones", "nano_again", "always_c", "plugged"):
         [line] = [line for line in listed.stdout.splitlines() if f"musae-example/{name} " in line]
         assert "broken" not in line
     [line] = [line for line in listed.stdout.splitlines() if "half_written" in line]

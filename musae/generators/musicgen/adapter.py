@@ -10,7 +10,9 @@ from torch import Tensor
 
 from musae.card import GeneratorCard
 from musae.errors import UserError
-from musae.generators.decoder import Condition, Decoder, shown
+from musae.generators.autoregressive import Condition, shown
+from musae.generators.decoder import Decoder
+from musae.generators.devices import placed
 from musae.generators.musicgen import CARD, checkpoint
 from musae.generators.musicgen.codec import EnCodec
 
@@ -48,15 +50,7 @@ class MusicGen(Decoder):
         compile: bool = False,
     ) -> MusicGen:
         """See `musae.generators.musicgen.load`."""
-        try:
-            place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-            torch.empty(0, device=place)
-        except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"{CARD.name}: device {device!r} is not there ({reason}); choose cpu, or cuda where there is."
-            ) from error
-        precision: torch.dtype = getattr(torch, dtype or ("float16" if place.type == "cuda" else "float32"))
+        place, precision = placed(device, dtype, CARD.name)
         whole = checkpoint.model(source, checkpoint.configuration(source), precision)
         found = cls(whole.to(place), source, prompt=prompt, guidance=guidance)
         if compile:
@@ -119,7 +113,7 @@ class MusicGen(Decoder):
         """The text encoder's states in the decoder's width ``[1, L, d]``."""
         from transformers import AutoTokenizer
 
-        folder = checkpoint.Source.parse(self.source).folder(*checkpoint.WEIGHTS, *checkpoint.OTHERS)
+        folder = checkpoint.source_of(self.source).folder(*checkpoint.WEIGHTS, *checkpoint.OTHERS)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError) as error:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import (
     AutoConfig,
     MusicgenForConditionalGeneration,
@@ -23,6 +17,8 @@ from transformers.utils import logging
 
 from musae.card import GeneratorCard
 from musae.errors import UserError
+from musae.generators import hub
+from musae.generators.hub import Source
 from musae.generators.musicgen import CARD
 
 CLASSES = {"musicgen": MusicgenForConditionalGeneration, "musicgen_melody": MusicgenMelodyForConditionalGeneration}
@@ -31,55 +27,14 @@ OTHERS = ("*.json", "*.model", "*.txt")
 """Configuration and tokenizer."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """A hub id with a revision, or a folder."""
-
-    place: str
-    revision: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Source:
-        """``owner/name``, ``owner/name@revision`` or a folder's path; what exists as a folder is one."""
-        if not text:
-            raise UserError(f"{CARD.name}: is followed by nothing; give {CARD.argument}.")
-        if Path(text).expanduser().is_dir():
-            return cls(str(Path(text).expanduser()))
-        place, _, revision = text.partition("@")
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", place):
-            raise UserError(f"{CARD.name}:{text}: neither a folder nor a hub id (owner/name); give {CARD.argument}.")
-        return cls(place, revision or None)
-
-    def folder(self, *patterns: str) -> Path:
-        """The folder, or the local copy of a hub repository's files that match, downloaded where they are missing."""
-        if Path(self.place).is_dir():
-            return Path(self.place)
-        with _told(self):
-            return Path(snapshot_download(self.place, revision=self.revision, allow_patterns=list(patterns)))
-
-
-@contextmanager
-def _told(source: Source) -> Iterator[None]:
-    """Say what the hub's errors mean."""
-    name = f"{CARD.name}:{source.place}" + (f"@{source.revision}" if source.revision else "")
-    try:
-        yield
-    except GatedRepoError as error:
-        raise UserError(f"{name}: access is restricted; accept its terms on huggingface.co, then run `hf auth login`.") from error
-    except RepositoryNotFoundError as error:
-        raise UserError(
-            f"{name}: the hub has no such model, or hides it; check the name, or log in with `hf auth login`."
-        ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise UserError(
-            f"{name}: not in the local cache, and the hub could not be asked ({str(error).splitlines()[0]}); connect to the "
-            f"network, or give a folder that holds the checkpoint."
-        ) from error
+def source_of(text: str) -> Source:
+    """Where ``musicgen:TEXT`` is."""
+    return Source.parse(text, CARD)
 
 
 def configuration(source: str) -> Any:
     """The checkpoint's transformers configuration. Raises UserError where there is none, or it is no MusicGen's."""
-    folder = Source.parse(source).folder(*OTHERS)
+    folder = source_of(source).folder(*OTHERS)
     if not (folder / "config.json").is_file():
         raise UserError(f"{CARD.name}:{source}: {folder} has no config.json; give a folder that `save_pretrained` wrote.")
     try:
@@ -98,7 +53,7 @@ def card_of(config: Any, source: str) -> GeneratorCard:
     """What a configuration says of its generator, whose name is the last part of the hub id or path."""
     audio, decoder = config.audio_encoder, config.decoder
     known = CARD.model_dump() | {
-        "name": re.sub(r"[^\w.-]", "-", Path(Source.parse(source).place).resolve().name),
+        "name": source_of(source).name,
         "summary": f"MusicGen of {decoder.num_hidden_layers} blocks, width {decoder.hidden_size}, through transformers.",
         "licence": CARD.licence if source.startswith("facebook/") else "as the checkpoint's owner says",
         "rate": audio.sampling_rate,
@@ -124,7 +79,7 @@ def model(source: str, config: Any, dtype: torch.dtype) -> PreTrainedModel:
 
     Raises UserError where files are missing, damaged or do not fit.
     """
-    folder = Source.parse(source).folder(*WEIGHTS, *OTHERS)
+    folder = source_of(source).folder(*WEIGHTS, *OTHERS)
     if not any(folder.glob("*.safetensors")):
         raise UserError(
             f"{folder}: no *.safetensors file; other formats may run code when they are read. Convert it with "
@@ -164,20 +119,5 @@ def _quiet() -> Iterator[None]:
 
 
 def checksum(source: str, more: str) -> str:
-    """Ten hex digits of the SHA-256 of the weight files' own, by name, and a text.
-
-    The hub's cache names a file by its SHA-256 already: it is not read again.
-    """
-    folder = Source.parse(source).folder(*WEIGHTS, *OTHERS)
-    digest = hashlib.sha256(more.encode())
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(f"{path.name} {_sha256(path)}\n".encode())
-    return digest.hexdigest()[:10]
-
-
-def _sha256(path: Path) -> str:
-    name = path.resolve().name
-    if path.is_symlink() and re.fullmatch("[0-9a-f]{64}", name):
-        return name
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Ten hex digits of the weight files' SHA-256 and a text."""
+    return hub.checksum(source_of(source).folder(*WEIGHTS, *OTHERS).glob("*.safetensors"), more)

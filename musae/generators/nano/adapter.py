@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import MusicgenForCausalLM
 
 from musae.errors import UserError
-from musae.generators.decoder import Decoder, shown
+from musae.generators.autoregressive import shown
+from musae.generators.decoder import Decoder
 from musae.generators.nano import CARD, model
 from musae.generators.nano.codec import HOP, RATE, Codec, checksum
 

@@ -28,7 +28,7 @@ from transformers import MusicgenForCausalLM
 
 from musae.errors import UserError
 from musae.files import atomic_path, writing
-from musae.generators import decoder
+from musae.generators import autoregressive, decoder
 from musae.generators.nano import codec as codecs
 from musae.generators.nano import data, model
 from musae.generators.nano.data import Tracks
@@ -181,12 +181,12 @@ def loss_of(network: MusicgenForCausalLM, codes: Tensor) -> Tensor:
     """Training loss: nats per clip and codebook ``[n, K]`` over all positions, in bfloat16 where that is native."""
     with torch.autocast("cpu", torch.bfloat16, enabled=native_bfloat16()):
         delays = range(network.config.num_codebooks)
-        inputs = decoder.delay(codes, network.config.vocab_size, delays)
+        inputs = autoregressive.delay(codes, network.config.vocab_size, delays)
         mask = decoder.causal_mask(inputs.shape[-1], torch.bfloat16 if native_bfloat16() else torch.float32)
         stream = decoder.embed(network, inputs)
         for index in range(network.config.num_hidden_layers):
             stream = decoder.run_block(network, index, stream, mask=mask)
-        return decoder.cross_entropy(network, stream, decoder.targets(codes, delays))
+        return decoder.cross_entropy(network, stream, autoregressive.targets(codes, delays))
 
 
 def native_bfloat16() -> bool:
