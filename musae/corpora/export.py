@@ -1,7 +1,7 @@
 """A corpus as files that any MIR tool reads: WAV (16 bit, mono) and JAMS (Humphrey et al., ISMIR 2014), validated.
 
 Namespaces: ``chord`` (Harte), ``key_mode``, ``tempo``, ``beat`` (value: position in the bar) and ``tag_open`` (instrument
-families). An annotation's ``data_source`` is its level of truth; the ``sandbox`` keeps group, split, licence, attributes and what
+families). An annotation's ``data_source`` is its level of truth; the ``sandbox`` keeps group, split, licence, attributes, unobserved families and what
 made it.
 """
 
@@ -60,7 +60,7 @@ def export(
 
 def to_jams(clip: Clip, corpus: Corpus, rate: int) -> jams.JAMS:
     """A clip's annotations as a validated JAMS object; times from the clip's start."""
-    track, attributes = clip.track, clip.annotations.attributes
+    track, attributes, unobserved = clip.track, clip.annotations.attributes, clip.annotations.unobserved
     sheet = jams.JAMS()
     sheet.file_metadata.title = track.id
     sheet.file_metadata.release = corpus.card.name
@@ -72,6 +72,7 @@ def to_jams(clip: Clip, corpus: Corpus, rate: int) -> jams.JAMS:
         source=track.source,
         start=clip.start,
         **({"attributes": dict(attributes)} if attributes else {}),
+        **({"unobserved": sorted(unobserved)} if unobserved else {}),
         **_made_by(corpus, rate),
     )
     for annotation in to_annotations(clip.annotations, clip.duration).values():

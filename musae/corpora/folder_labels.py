@@ -86,7 +86,10 @@ def merged(root: Path, own: Annotations, row: Row | None, seconds: float) -> tup
         readers: dict[str, Callable[[Row], dict[str, Any]]] = {
             "key": lambda row: {"keys": (Span(0.0, seconds, row.key),)},
             "tempo": lambda row: {"tempo": float(row.tempo)},
-            "instruments": lambda row: {"instruments": frozenset(t.strip() for t in row.instruments.split(";") if t.strip())},
+            "instruments": lambda row: {
+                "instruments": frozenset(t.strip() for t in row.instruments.split(";") if t.strip()),
+                "unobserved": frozenset(),
+            },
             "chords": lambda row: {"chords": _spans(_lines(root, row.chords))},
             "beats": lambda row: _beats(_lines(root, row.beats)),
         }

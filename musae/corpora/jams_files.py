@@ -53,12 +53,15 @@ def read(path: Path) -> Sheet:
         raise UserError(f"{path.name}: no JAMS file ({str(error).splitlines()[0]})") from error
     sheet = Sheet(sandbox=dict(vars(found.sandbox)))
     parts: dict[str, Any] = {"truth": {}}
+    unobserved = frozenset(map(str, sheet.sandbox.get("unobserved") or ())) & {*FAMILIES, DRUMS}
     for annotation in found.annotations:
         concept = CONCEPT.get(annotation.namespace)
         if concept is None or concept in parts["truth"]:
             continue
         try:
             value = _values(annotation, concept)
+            if concept == "instruments" and unobserved:
+                value = {"instruments": frozenset(), "unobserved": unobserved} | value
         except (ValueError, TypeError) as error:
             sheet.remarks.append(f"{path.name}: {concept} left out: {error}")
             continue

@@ -2,7 +2,7 @@
 
 - Keys: ``D:minor``, ``D minor`` and ``D`` (major) as mir_eval.key reads them; church modes are its ``other``; no key is no label.
 - Chords: Harte syntax; a span that mir_eval.chord cannot read is left out, the others stay.
-- Beats: those outside any bar (position 0) are left out; all of them where positions are not annotated.
+- Beats: without their positions in the bar where those are not annotated, or where some lie outside any bar (position 0).
 - Tempo: one value, where it is constant: where the set has beats, nine of ten intervals between them lie within `STEADY` of their
   median, and the tempo within `AGREES` of it.
 - Instruments: General MIDI families; those of which nothing is known are `Annotations.unobserved`.
@@ -142,13 +142,12 @@ def key(text: str) -> str:
 
 
 def _beats(value: Any, remarks: list[str]) -> dict[str, Any]:
-    if value.positions is None:
-        raise ValueError("their positions in the bar are not annotated")
-    pairs = [(float(t), int(p)) for t, p in zip(value.times, value.positions, strict=True)]
-    kept = [(t, p) for t, p in pairs if p > 0]
-    if len(kept) < len(pairs):
-        remarks.append(f"{len(pairs) - len(kept)} of {len(pairs)} beats left out: they lie outside any bar")
-    return {"beats": tuple(t for t, _ in kept), "beat_positions": tuple(p for _, p in kept)}
+    times = tuple(float(time) for time in value.times)
+    positions = () if value.positions is None else tuple(int(position) for position in value.positions)
+    if 0 in positions:
+        remarks.append("beats used, but not their positions: some lie outside any bar")
+        positions = ()
+    return {"beats": times, "beat_positions": positions}
 
 
 def _tempo(value: Any) -> float | None:

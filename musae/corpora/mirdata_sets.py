@@ -362,8 +362,8 @@ SETS: Mapping[str, DataSet] = {
         licence=NC_SA_4,
         access="own",
         group="a recording",
-        labels={"tempo": Labels("tempo", ANNOTATED)},
-        files=("tempo",),
+        labels={"tempo": Labels("tempo", ANNOTATED), "beats": Labels("beats", ANNOTATED)},
+        files=("tempo", "beats"),
     ),
     "slakh": DataSet(
         licence="CC BY 4.0",

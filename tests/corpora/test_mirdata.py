@@ -21,7 +21,8 @@ from click.testing import CliRunner
 
 from musae import registry
 from musae.cli import main
-from musae.corpora import mirdata, mirdata_labels
+from musae.corpora import folder, mirdata, mirdata_labels
+from musae.corpora.export import export
 from musae.corpora.instruments import DRUMS, FAMILIES
 from musae.corpora.mirdata_sets import SETS
 from musae.corpora.track import Clip, Span, Split, Track, Truth
@@ -180,7 +181,7 @@ def test_medley_solos_db(made: Made) -> None:
 
 
 @needs_mirdata
-def test_openmic_says_what_was_not_observed(made: Made) -> None:
+def test_openmic_says_what_was_not_observed(made: Made, tmp_path: Path) -> None:
     corpus = made("openmic2018")
     found = tracks(corpus)
     first, second, third = (found[name].annotations for name in ("000046_3840", "000135_483840", "000139_119040"))
@@ -196,6 +197,10 @@ def test_openmic_says_what_was_not_observed(made: Made) -> None:
     assert reasons(corpus) == {"split": ["1 groups that the official split divides are all for training: abominog"]}
     clip = Clip(found["000139_119040"], 1.0, 2.0)
     assert clip.annotations.unobserved == third.unobserved
+    export(corpus, tmp_path / "out", Split.TRAIN, rate=16_000)
+    again = {Path(t.source).stem[:-4]: t.annotations for t in folder.load(str(tmp_path / "out")).tracks(Split.TRAIN)}
+    for name, a in (("000046_3840", first), ("000135_483840", second), ("000139_119040", third)):
+        assert (again[name].instruments, again[name].unobserved, again[name].truth) == (a.instruments, a.unobserved, a.truth)
 
 
 @needs_mirdata
@@ -232,8 +237,9 @@ def test_gtzan(made: Made) -> None:
     assert found["country.00000"].annotations.tempo == 120
     assert found["country.00000"].annotations.beat_positions == (1, 2, 3, 4) * 2
     assert found["hiphop.00000"].annotations.tempo == 120
-    assert not found["hiphop.00000"].annotations.beats
-    assert reasons(corpus)["hiphop.00000"] == ["beats left out: their positions in the bar are not annotated"]
+    assert found["hiphop.00000"].annotations.beats == (0.1, 0.6, 1.1)
+    assert not found["hiphop.00000"].annotations.beat_positions  # one column only
+    assert not corpus.left_out
     assert not found["jazz.00003"].annotations.truth
     assert found["jazz.00003"].licence == "not stated"
 
