@@ -1,8 +1,8 @@
 """A corpus as files that any MIR tool reads: WAV (16 bit, mono) and JAMS (Humphrey et al., ISMIR 2014), validated.
 
 Namespaces: ``chord`` (Harte), ``key_mode``, ``tempo``, ``beat`` (value: position in the bar) and ``tag_open`` (instrument
-families). An annotation's ``data_source`` is its level of truth; the ``sandbox`` keeps group, split, licence, attributes, unobserved families and what
-made it.
+families). An annotation's ``data_source`` is its level of truth; the ``sandbox`` keeps group, split, licence, attributes, what
+families were not observed, and what made it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 ``mirdata:NAME`` looks where mirdata puts data (``~/mir_datasets/NAME``), ``mirdata:NAME=PATH`` in a folder with the same layout;
 ``mirdata:NAME@VERSION`` takes another version than mirdata's default (``slakh@baby``, ``gtzan_genre@mini``).
 `musae.corpora.mirdata_sets` lists the sets: their licences, how their audio is had, what a group is and how labels are known;
-`musae.corpora.mirdata_labels` reads the labels.
+`musae.corpora.mirdata_labels` reads the labels, `musae.corpora.mirdata_stems` the notes of multitracks.
 
 - Official splits are kept: test pieces are held out, training and validation are not. A group that an official split divides
   goes to training as a whole, so that nothing held out is heard in training. Without an official split a fifth of the groups is
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from musae.card import CorpusCard
-from musae.corpora import mirdata_labels
+from musae.corpora import mirdata_labels, mirdata_stems
 from musae.corpora.mirdata_sets import SETS
 from musae.corpora.recordings import LeftOut, Recordings, identity, inspected, split_of
 from musae.corpora.sound import Sound
@@ -129,7 +129,7 @@ class MirData(Recordings):
             try:
                 track, content, remarks = self._track(make(name), name, path, heard)
             except Exception as error:  # loaders raise whatever a damaged file makes them raise
-                left_out.append(LeftOut(name, str(error).strip() or type(error).__name__))
+                left_out.append(LeftOut(name, mirdata_labels.line(error)))
                 continue
             left_out += [LeftOut(name, remark) for remark in remarks]
             self._used.append(name)
@@ -198,18 +198,21 @@ class MirData(Recordings):
         track = Track(own, group, split, entry.licence, heard.seconds, labels, source=within)
         content = heard.sha256
         if entry.stems:
-            voices, notes = mirdata_labels.stems(source, heard.seconds)
-            sounding = frozenset(voices[v].family for v in {note.voice for note in notes})
+            row = self._rows[name]
+            stems = [stem["midi"] for stem in self._stems(row) if stem["audio"][0] is not None]
+            parts = [sha256(self._home / within) for within, _ in (row["metadata"], *stems)]
+            content = hashlib.sha256("".join([content, *parts]).encode()).hexdigest()
+            voices, notes = mirdata_stems.read(source, heard.seconds, content)
+            sounding = frozenset(voices[voice].family for voice in {note.voice for note in notes})
             truth = {"instruments": entry.labels["instruments"].truth}
             track = replace(track, voices=voices, notes=notes, annotations=replace(labels, instruments=sounding, truth=truth))
-            midi = [sha256(self._home / s["midi"][0]) for s in self._stems(self._rows[name]) if s["audio"][0] is not None]
-            content = hashlib.sha256("".join([content, *midi]).encode()).hexdigest()
         return track, content, [*(f"used, but {remark}" for remark in heard.remarks()), *remarks]
 
     def _group(self, source: Any) -> str:
         values = [getattr(source, name) for name in self._entry.of]
-        if any(value is None for value in values):
-            raise UserError(f"its {self._entry.of[values.index(None)]}, which names its group, is not known")
+        for name, value in zip(self._entry.of, values, strict=True):
+            if value in (None, "") or value != value:  # not a number: an empty cell, as pandas reads it
+                raise UserError(f"its {name}, which names its group, is not known")
         whole = "|".join(str(value).removeprefix(f"{self._home}/") for value in values)
         plain = " ".join(whole.split()).casefold()
         match = re.search(self._entry.pattern, plain) if self._entry.pattern else None

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from musae.corpora.folder_labels import chord_problem, key_problem, usable
-from musae.corpora.instruments import DRUMS, FAMILIES, family
+from musae.corpora.instruments import DRUMS, FAMILIES
 from musae.corpora.mirdata_sets import Coverage, DataSet, Labels
-from musae.corpora.track import Annotations, Note, Span, Truth, Voice
+from musae.corpora.track import Annotations, Span, Truth
 
 STEADY = 0.1
 """Share of the median interval by which nine of ten intervals between beats may differ from it where the tempo is constant."""
@@ -42,7 +42,7 @@ NO_KEY = ("", "n", "x", "-", "none", "unknown")
 
 
 def read(entry: DataSet, track: Any, seconds: float, heldout: bool) -> tuple[Annotations, list[str]]:
-    """All but stems' labels of a track, and what was left out or cut.
+    """Labels of a track, but for stems (`musae.corpora.mirdata_stems`), and what was left out or cut.
 
     heldout: which of the set's two coverages holds.
     """
@@ -65,31 +65,11 @@ def read(entry: DataSet, track: Any, seconds: float, heldout: bool) -> tuple[Ann
                 parts |= readers[concept](value)
                 truth[concept] = labels.truth
         except Exception as error:  # loaders raise whatever a damaged file makes them raise
-            remarks.append(f"{concept} left out: {_line(error)}")
+            remarks.append(f"{concept} left out: {line(error)}")
     if entry.sounds:
         parts["instruments"], truth["instruments"] = frozenset(entry.sounds), Truth.EXACT
     found = usable(Annotations(**parts, truth=truth), seconds, remarks)
     return _constant(found, "beats" in entry.labels, remarks), remarks
-
-
-def stems(mix: Any, seconds: float) -> tuple[tuple[Voice, ...], tuple[Note, ...]]:
-    """The parts of a multitrack's mix that have audio, and their notes by onset. Raises what reading its MIDI files raises."""
-    voices: list[Voice] = []
-    notes: list[Note] = []
-    for _, stem in sorted(mix.tracks.items()):
-        if stem.audio_path is None:
-            continue
-        drums = bool(stem.is_drum)
-        program = int(stem.program_number) % 128 if drums else int(stem.program_number)
-        number = len(voices)
-        voices.append(Voice(program, family(program, drums=drums), drums))
-        notes += [
-            Note(float(note.start), float(note.end - note.start), int(note.pitch), int(note.velocity), number)
-            for part in stem.midi.instruments
-            for note in part.notes
-            if 0 <= note.start < min(note.end, seconds) and note.velocity
-        ]
-    return tuple(voices), tuple(sorted(notes, key=lambda note: (note.onset, note.voice, note.pitch)))
 
 
 def _value(track: Any, labels: Labels) -> Any:
@@ -219,5 +199,6 @@ def _tidy(rows: Iterable[tuple[Any, str]]) -> list[Span]:
     return found
 
 
-def _line(error: BaseException) -> str:
+def line(error: BaseException) -> str:
+    """The first line of an error's message; its kind where there is none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -4,7 +4,7 @@
   arXiv 2311.08355). Its chords are written as Chordino does (``Bm7b5/A``; the vocabulary is in ``chromamethods.cpp`` of
   c4dm/nnls-chroma): each holds from its time to the next one's.
 - MTG-Jamendo's instrument tags were given by uploaders, for whole tracks, and only where they chose to: a tag that is absent
-  says nothing. `Annotations.instruments` cannot say "not known", so the families are marked as estimated too.
+  says nothing, and what one names may be silent in a clip. So the families are marked as estimated too.
 """
 
 from __future__ import annotations

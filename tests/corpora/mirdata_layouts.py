@@ -303,3 +303,88 @@ def beatles(root: Path) -> Rows:
             "sections": f"annotations/seglab/{where}.lab",
         }
     return {"tracks": tracks}
+
+
+def fma_keys(root: Path) -> Rows:
+    names = {"10": "C# Major", "141": "A minor"}
+    table(root, "fma_keys_metadata.csv", [{"track_id": n, "spotify_uri": "", "key_and_mode": k} for n, k in names.items()])
+    tracks = {name: {"audio": sound(root, f"000/{name:>06}.mp3")} for name in names}
+    return {"tracks": tracks, "metadata": {"fma_keys_metadata": "fma_keys_metadata.csv"}}
+
+
+def candombe(root: Path) -> Rows:
+    tracks = {}
+    for name in ("csic.1995_ansina1_01", "csic.1995_ansina1_02"):
+        lines = "".join(f"{0.45 * i:.2f},{i // 4 + 1}.{i % 4 + 1}\n" for i in range(8))
+        tracks[name] = {
+            "audio": sound(root, f"candombe_audio/{name}.flac"),
+            "beats": text(root, f"candombe_annotations/with_bar_number/{name}.csv", lines),
+        }
+    return {"tracks": tracks}
+
+
+def giantsteps_tempo(root: Path) -> Rows:
+    top, tracks = "giantsteps-tempo-dataset-0b7d47ba8cae59d3535a02e3db69e2cf6d0af5bb", {}
+    for name, second in (("28952", 0.25), ("3041381", 0.75)):
+        data = [{"time": 0.0, "duration": 120.0, "value": 137.0, "confidence": 1 - second}]
+        data += [{"time": 0.0, "duration": 120.0, "value": 68.5, "confidence": second}]
+        sheet = json.dumps({"annotations": [{"namespace": "tempo", "data": data}]})
+        tracks[name] = {
+            "audio": sound(root, f"audio/{name}.LOFI.mp3"),
+            "annotation_v1": text(root, f"{top}/annotations/jams/{name}.LOFI.jams", sheet),
+            "annotation_v2": text(root, f"{top}/annotations_v2/jams/{name}.LOFI.jams", sheet),
+        }
+    return {"tracks": tracks}
+
+
+def queen(root: Path) -> Rows:
+    where = "Queen/Greatest Hits I/01 Bohemian Rhapsody"
+    files = {
+        "audio": sound(root, "audio/Greatest Hits I/01 Bohemian Rhapsody.flac"),
+        "chords": text(root, f"annotations/chordlab/{where}.lab", "0.0\t1.0\tN\n1.0\t4.0\tBb:maj6\n"),
+        "keys": text(root, f"annotations/keylab/{where}.lab", "0.0\t4.0\tKey\tBb\n"),
+        "sections": f"annotations/seglab/{where}.lab",
+    }
+    return {"tracks": {"0": files}}
+
+
+def billboard(root: Path) -> Rows:
+    tracks: dict[str, dict[str, str | None]] = {}
+    lines = ["id,chart_date,target_rank,actual_rank,title,artist,peak_rank,weeks_on_chart"]
+    for name in ("3", "35"):  # a song that was drawn twice
+        lines.append(f"{name},1987-10-31,40,39,I Don't Mind At All,Bourgeois Tagg,38,9")
+        folder = f"McGill-Billboard/{int(name):04d}"
+        chords = "0.0\t1.0\tN\n1.0\t2.0\tA:sus4(b7)\n2.0\t4.0\tA:1/1\n"
+        tracks[name] = {
+            "audio": sound(root, f"audio/{name}.flac"),
+            **{key: f"{folder}/{key}.txt" for key in ("salami", "bothchroma", "tuning")},
+            **{f"lab_{kind}": f"{folder}/{kind}.lab" for kind in ("majmin7", "majmin7inv", "majmin", "majmininv")},
+            "lab_full": text(root, f"{folder}/full.lab", chords),
+        }
+    text(root, "billboard-2.0-index.csv", "\n".join(lines) + "\n")
+    return {"tracks": tracks}
+
+
+def rwc_popular(root: Path) -> Rows:
+    lines = "".join(f"{40 * i}\t{40 * i}\t{(384, 48, 96, 144)[i % 4]}\n" for i in range(10))
+    files: dict[str, str | None] = {
+        "audio": sound(root, "audio/rwc-p-m01/1.wav"),
+        "beats": text(root, "annotations/AIST.RWC-MDB-P-2001.BEAT/RM-P001.BEAT.TXT", lines),
+        "chords": text(root, "annotations/AIST.RWC-MDB-P-2001.CHORD/RWC_Pop_Chords/N001-M01-T01.lab", "0.0\t4.0\tG#:min7\n"),
+        "sections": None,
+        "voca_inst": None,
+    }
+    head = "Piece No.,Cat. Suffix,Tr. No.,Title,Artist (Vocal),Singer Information,Length,Tempo,Instruments,Drum Information\n"
+    row = "No. 1,M01,Tr. 01,Eien no replica,Kazuo Nishi,Male,3:29,150,Gt,Drum sequences\n"
+    text(root, "metadata-master/rwc-p.csv", head + row)
+    return {"tracks": {"RM-P001": files}}
+
+
+def medleydb_pitch(root: Path) -> Rows:
+    tracks, metadata = {}, {}
+    for number, instrument in enumerate(("violin", "double bass", "theremin")):
+        name = f"AClassicEducation_NightOwl_STEM_{number:02d}"
+        tracks[name] = {"audio": sound(root, f"audio/{name}.wav"), "pitch": f"pitch/{name}.csv", "notes_pyin": None}
+        metadata[name] = {"instrument": instrument, "artist": "AClassicEducation", "title": "NightOwl", "genre": "Rock"}
+    text(root, "medleydb_pitch_metadata.json", json.dumps(metadata))
+    return {"tracks": tracks}

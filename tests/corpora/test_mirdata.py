@@ -27,6 +27,7 @@ from musae.corpora.instruments import DRUMS, FAMILIES
 from musae.corpora.mirdata_sets import SETS
 from musae.corpora.track import Clip, Span, Split, Track, Truth
 from musae.errors import UserError
+from musae.files import cache_root
 from musae.testing_corpora import check_corpus
 
 needs_mirdata = pytest.mark.skipif(importlib.util.find_spec("mirdata") is None, reason="mirdata is not installed")
@@ -214,6 +215,13 @@ def test_slakh(made: Made) -> None:
     assert [(n.onset, n.pitch) for n in held.notes] == [(0.0, 60), (2.0, 38)]
     assert Clip(held, 0.0, 1.5).annotations.instruments == {"piano"}
     assert Clip(held, 1.5, 1.5).annotations.instruments == {DRUMS}
+    [file, *_] = sorted((cache_root() / "mirdata").iterdir())
+    file.write_bytes(b"damaged")
+    root = Path(corpus.paths[held.id]).parents[3]
+    again = mirdata.load(f"slakh={root}")  # from the cache, but for one that is read anew
+    assert again.tracks(Split.HELDOUT) == [held]
+    assert again.tracks(Split.TRAIN) == [train]
+    assert again.revision == corpus.revision
     baby = made("slakh", version="baby", top="babyslakh_16k", splits=False)
     assert baby.card.name == "mirdata-slakh-baby"
     assert len(tracks(baby)) == 1  # all are called mix.flac
@@ -257,6 +265,31 @@ def test_beatles(made: Made) -> None:
 
 
 @needs_mirdata
+def test_others(made: Made) -> None:
+    assert [t.annotations.keys[0].label for t in tracks(made("fma_keys")).values()] == ["C# major", "A minor"]
+    candombe = tracks(made("candombe")).values()
+    assert {t.group for t in candombe} == {"csic.1995_ansina1"}
+    assert {t.annotations.tempo for t in candombe} == {133.333}
+    assert [t.annotations.tempo for t in tracks(made("giantsteps_tempo")).values()] == [137, 68.5]  # the more confident
+    [queen] = tracks(made("queen")).values()
+    assert (queen.group, queen.annotations.keys[0].label) == ("01 bohemian rhapsody", "Bb major")
+    assert queen.annotations.chords == (Span(0, 1, "N"), Span(1, 4, "Bb:maj6"))
+    billboard = tracks(made("billboard")).values()
+    assert {t.group for t in billboard} == {"bourgeois tagg|i don't mind at all"}
+    [popular] = tracks(made("rwc_popular")).values()
+    assert popular.annotations.tempo == 150
+    assert popular.annotations.beat_positions == (1, 2, 3, 4, 1, 2, 3, 4, 1, 2)
+    corpus = made("medleydb_pitch")
+    stems = [t.annotations for split in Split for t in corpus.tracks(split)]
+    assert [set(a.instruments) for a in stems] == [{"strings"}, set(), set()]
+    assert [set(a.unobserved) for a in stems] == [set(), {"bass", "strings"}, set()]  # plucked or bowed
+    assert [set(a.truth) for a in stems] == [{"instruments"}, {"instruments"}, set()]
+    assert reasons(corpus)["AClassicEducation_NightOwl_STEM_02"] == [
+        "instruments left out: 'theremin' is no class of instruments of this set"
+    ]
+
+
+@needs_mirdata
 @pytest.mark.parametrize("name", [name for name in SETS if hasattr(layouts, name)])
 def test_each_set_sounds_and_keeps_its_card(made: Made, name: str) -> None:
     corpus = made(name)
@@ -280,6 +313,15 @@ def test_conformance(made: Made, tmp_path: Path) -> None:
     entry = registry.find("corpora", f"mirdata:{argument}")
     module = SimpleNamespace(CARD=entry.card, load=lambda: registry.make("corpora", f"mirdata:{argument}"))
     check_corpus(module)  # type: ignore[arg-type]
+
+
+@needs_mirdata
+def test_doctor_of_a_sound_set(made: Made) -> None:
+    root = made("irmas", load=False)
+    result = CliRunner().invoke(main, ["corpus", "doctor", f"mirdata:irmas={root}"])
+    assert result.exit_code == 0, result.output
+    assert "heldout: 2 tracks, 0.00 hours  (CC BY-NC-SA 3.0: 2)" in result.output
+    assert "nothing is wrong" in result.output
 
 
 @needs_mirdata
