@@ -110,7 +110,8 @@ def _labels(
         near = np.abs(moments[:, None] - np.asarray(times, np.float64)[None]).min(1, initial=np.inf) <= period
         out[concept] = near.astype(np.int64) if "beats" in known and labelled else np.full(rows, -1)
     for family in families:
-        out[f"instrument {family}"] = np.full(rows, int(family in a.instruments) if "instruments" in known else -1)
+        observed = "instruments" in known and family not in a.unobserved
+        out[f"instrument {family}"] = np.full(rows, int(family in a.instruments) if observed else -1)
     return out
 
 

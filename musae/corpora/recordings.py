@@ -1,8 +1,8 @@
 """Corpora of recordings on the user's disk: which files can be used, what was left out, clips of them.
 
-`folder`, `musicset` and `mirdata` find files and labels each in its own way; what they have in common is here. Files are inspected once: the
-cache knows them by size and time of change. A group is held out by a hash of its name, so that its split depends on nothing
-else.
+`folder`, `musicset` and `mirdata` find files and labels each in its own way; what they have in common is here. Files are
+inspected once: the cache knows them by size and time of change. A group is held out by a hash of its name, so that its split
+depends on nothing else.
 """
 
 from __future__ import annotations

@@ -149,8 +149,8 @@ class _Comparison:
         return mir.beat_f_measure(truth.beats, estimate.beats) if counted else 0.0, float(counted)
 
     def macro_f1(self, truth: Annotations, estimate: Annotations, seconds: float) -> list[float]:
-        """True positives, positives and detections of each family, and 1."""
-        real, guess = ([float(f in a.instruments) for f in _FAMILIES] for a in (truth, estimate))
+        """True positives, positives and detections of each family, 0 where it was not observed, and 1."""
+        real, guess = ([float(f in a.instruments - truth.unobserved) for f in _FAMILIES] for a in (truth, estimate))
         return [*(r * g for r, g in zip(real, guess, strict=True)), *real, *guess, 1.0]
 
 

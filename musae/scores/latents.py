@@ -63,8 +63,7 @@ def best_latents(x: Code, folds: NDArray[np.int64], classes: NDArray, seen: NDAr
     names = np.unique(folds)
     classes = np.asarray(classes, np.float32)
     seen = np.ones((len(classes), 1), np.float32) if seen is None else np.asarray(seen, np.float32)
-    if seen.shape == classes.shape:
-        classes = classes * seen
+    classes = classes * seen
     positives = np.stack([classes[folds == f].sum(0, dtype=np.float64) for f in names])
     grids: dict[int, tuple[NDArray, NDArray]] = {}
     values, fired = np.empty(classes.shape, np.float32), np.empty(classes.shape, bool)

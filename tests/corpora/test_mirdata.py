@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from musae import registry
+from musae import labelled, registry
 from musae.cli import main
 from musae.corpora import folder, mirdata, mirdata_labels
 from musae.corpora.export import export
@@ -196,6 +196,8 @@ def test_openmic_says_what_was_not_observed(made: Made, tmp_path: Path) -> None:
     # an artist in both of the official splits is for training
     assert not corpus.tracks(Split.HELDOUT)
     assert reasons(corpus) == {"split": ["1 groups that the official split divides are all for training: abominog"]}
+    rows = labelled._labels(first, np.array([0.1, 0.2]), 0.1, {}, ["guitar", "reed", "pipe"])
+    assert [rows[f"instrument {f}"].tolist() for f in ("guitar", "reed", "pipe")] == [[1, 1], [0, 0], [-1, -1]]
     clip = Clip(found["000139_119040"], 1.0, 2.0)
     assert clip.annotations.unobserved == third.unobserved
     export(corpus, tmp_path / "out", Split.TRAIN, rate=16_000)
