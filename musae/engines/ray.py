@@ -58,8 +58,12 @@ class Cluster:
             else:
                 self.ray.init(num_cpus=self.wanted or cores(), include_dashboard=False, **quiet)
         except Exception as error:  # Ray raises errors of many kinds
-            where = f"RAY_ADDRESS = {address}" if address else "a cluster on this machine"
-            raise UserError(f"ray: {where} cannot be reached or started ({_line(error)}).") from error
+            if not address:
+                raise UserError(f"ray: a cluster cannot be started on this machine ({_line(error)}).") from error
+            raise UserError(
+                f"ray: RAY_ADDRESS = {address} cannot be reached ({_line(error)}); check that it runs, and that RAY_AUTH_MODE "
+                f"(token or disabled) is the same here as it was for `ray start`."
+            ) from error
         found = self.ray.cluster_resources()
         self.gpus = int(found.get("GPU", 0))
         self.workers = self.wanted or max(1, int(found.get("CPU", 1)))
