@@ -56,7 +56,7 @@ class Cluster:
             if address:
                 self.ray.init(address=address, **quiet)
             else:
-                self.ray.init(num_cpus=self.wanted or cores(), include_dashboard=False, **quiet)
+                self.ray.init(address="local", num_cpus=self.wanted or cores(), include_dashboard=False, **quiet)
         except Exception as error:  # Ray raises errors of many kinds
             if not address:
                 raise UserError(f"ray: a cluster cannot be started on this machine ({_line(error)}).") from error
