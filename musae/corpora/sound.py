@@ -37,6 +37,8 @@ CLIPPED = 1e-3
 """Share of samples at full scale above which it is remarked."""
 MARGIN = 0.05
 """Seconds read beyond a clip on either side: resampling filters are shorter."""
+RESERVOIR = 1.0
+"""Seconds read before a clip of an MP3 file: a frame may need bits of many frames before it, or it is decoded as silence."""
 BLOCK = 2**18
 """Samples of each channel that are read at a time."""
 
@@ -110,7 +112,7 @@ def read(path: Path, start: float, seconds: float, rate: int) -> NDArray[np.floa
         with _open(path) as file:
             own = file.samplerate
             first = round(start * own)
-            before = min(first, round(MARGIN * own))
+            before = min(first, round((RESERVOIR if file.format == "MP3" else MARGIN) * own))
             file.seek(first - before)
             samples = file.read(before + round((seconds + MARGIN) * own), dtype="float32", always_2d=True).mean(1)
     except (soundfile.LibsndfileError, RuntimeError, OSError, ValueError) as error:
@@ -138,6 +140,8 @@ def _open(path: Path) -> Any:
 
 class _Decoded:
     """A file decoded by PyAV at once, with the part of SoundFile's interface that is used here."""
+
+    format = "decoded"
 
     def __init__(self, path: Path) -> None:
         av = importlib.import_module("av")  # an extra, and without it this is not called

@@ -300,6 +300,15 @@ def test_formats_beyond_libsndfile(tmp_path: Path) -> None:
     assert np.sqrt(np.mean(sound.read(tmp_path / "a.m4a", 0.5, 1.0, 16_000) ** 2)) == pytest.approx(0.3 / np.sqrt(2), rel=0.03)
 
 
+def test_a_clip_of_an_mp3_file_is_what_the_whole_file_has_there(tmp_path: Path) -> None:
+    """A pure tone fills MP3's bit reservoir: decoded from the middle on, it begins with a quarter of a second of silence."""
+    write(tmp_path / "a.mp3", tone(4, pitch=210.0), format="MP3")
+    whole, _ = soundfile.read(tmp_path / "a.mp3", dtype="float32")
+    for start in (0.25, 0.5, 2.0):
+        first = round(start * 16_000)
+        assert np.abs(sound.read(tmp_path / "a.mp3", start, 1.0, 16_000) - whole[first : first + 16_000]).max() < 1e-3
+
+
 def test_doctor_and_harvest(tmp_path: Path) -> None:
     """`musae corpus doctor folder:PATH` and `musae harvest --corpus folder:PATH`, as a user calls them."""
     root = tmp_path / "recordings"
