@@ -32,14 +32,20 @@ def rounds(default: int) -> Callable[[Any], Any]:
     return cast("Callable[[Any], Any]", option)
 
 
+def _name(row: BenchRow) -> str:
+    """Of a row's line: its subject and variant, and what else tells it from its neighbours."""
+    scored = [str(row.case[key]) for key in ("corpus", "probe_k", "truth") if key in row.case]
+    return " ".join(filter(None, [row.subject, row.variant, *scored]))
+
+
 def keep(bench: str, rows: Sequence[BenchRow], *, threads: int, begun: float, publish: bool) -> None:
     """Print rows and write their file; `begun`: by `time.monotonic`."""
     from musae.bench.rows import document, slug
     from musae.provenance import device
 
-    wide = max(len(f"{row.subject} {row.variant}".strip()) for row in rows)
-    for row in rows:
-        name = f"{row.subject} {row.variant}".strip()
+    names = [_name(row) for row in rows]
+    wide = max(map(len, names))
+    for name, row in zip(names, rows, strict=True):
         interval = "" if row.low is None else f"  [{row.low:.4g}, {row.high:.4g}]"
         value = row.unscored if row.value is None else f"{row.value:10.4g} {row.unit}{interval}"
         click.echo(f"{name:>{wide}} {row.metric:<14} {value}")
