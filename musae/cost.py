@@ -77,8 +77,8 @@ def this_machine() -> Device:
 
 
 EFFICIENCY = 0.6
-"""Of a CPU. In ``musae bench cost``, runs took .94 (nano's harvest), .72 (blocks of musicgen-small's size) and .53 (`topk`) of the
-time that it predicts: an estimate within a factor of two."""
+"""Of a CPU. In ``musae bench cost``, runs took .94 (nano's harvest), .72 (blocks of musicgen-small's size) and .53 (`topk`) of
+the time that it predicts: an estimate within a factor of two."""
 
 
 def _best(work: object) -> float:
