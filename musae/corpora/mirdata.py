@@ -21,6 +21,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -176,7 +177,7 @@ class MirData(Recordings):
         if within is None:
             left_out.append(LeftOut(name, "the set has no audio of it"))
             return None
-        path: Path = (self._home / within).resolve()
+        path = Path(os.path.normpath(self._home / within))  # symbolic links may lead anywhere, the index may not
         if not path.is_relative_to(self._home):
             left_out.append(LeftOut(name, f"{within} lies outside {self._home}"))
         elif not path.is_file():

@@ -5,7 +5,7 @@ could be argued over, the lower one stands here.
 
 Sets that have chords, keys, beats or instruments and are not here: haydn_op20 has no audio, jtd's stems are separated by machine,
 good_sounds, tinysol and egfxset are single notes, filosax writes chords in its own way, orchset names the melody's sections only,
-and acousticbrainz_genre, da_tacos, dali and salami annotate other things.
+and acousticbrainz_genre, da_tacos, dali and salami annotate other things. Of hainsworth and simac mirdata 1.0.0 has no index.
 """
 
 from __future__ import annotations
@@ -266,13 +266,6 @@ SETS: Mapping[str, DataSet] = {
         files=("jams",),
         sounds=("guitar",),
     ),
-    "hainsworth": DataSet(
-        licence=NC_SA_4,
-        access="own",
-        group="a recording",
-        labels={"tempo": Labels("tempo", ANNOTATED), "beats": Labels("beats", ANNOTATED)},
-        files=("tempo", "beats"),
-    ),
     "irmas": DataSet(
         licence="CC BY-NC-SA 3.0",
         access="download",
@@ -357,13 +350,6 @@ SETS: Mapping[str, DataSet] = {
             "beats": Labels("beats", ANNOTATED),
         },
         files=("chords", "beats"),
-    ),
-    "simac": DataSet(
-        licence=NC_SA_4,
-        access="own",
-        group="a recording",
-        labels={"tempo": Labels("tempo", ANNOTATED), "beats": Labels("beats", ANNOTATED)},
-        files=("tempo", "beats"),
     ),
     "slakh": DataSet(
         licence="CC BY 4.0",

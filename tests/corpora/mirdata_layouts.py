@@ -35,10 +35,17 @@ def text(root: Path, name: str, content: str) -> str:
     return name
 
 
-def midi(root: Path, name: str, program: int = 0, drums: bool = False, notes: tuple[tuple[float, float], ...] = ()) -> str:
-    """At 120 beats a minute in 4/4."""
+def midi(
+    root: Path,
+    name: str,
+    program: int = 0,
+    drums: bool = False,
+    notes: tuple[tuple[float, float], ...] = (),
+    meter: tuple[int, int] = (4, 4),
+) -> str:
+    """At 120 quarters a minute."""
     score = pretty_midi.PrettyMIDI(initial_tempo=120)
-    score.time_signature_changes.append(pretty_midi.TimeSignature(4, 4, 0))
+    score.time_signature_changes.append(pretty_midi.TimeSignature(*meter, 0))
     part = pretty_midi.Instrument(program, is_drum=drums)
     part.notes = [pretty_midi.Note(100, 38 if drums else 60, start, end) for start, end in notes]
     score.instruments.append(part)
@@ -145,11 +152,13 @@ def groove_midi(root: Path) -> Rows:
         ("drummer5", "eval_session", 1, "funk/groove1", "test"),
         ("drummer1", "session1", 7, "rock", "train"),
         ("drummer1", "session1", 8, "rock", "validation"),
+        ("drummer1", "session1", 9, "rock", "train"),
     ):
+        count, unit = meter = (6, 8) if number == 9 else (4, 4)
         name = f"{drummer}/{session}/{number}"
-        stem = f"{drummer}/{session}/{number}_{style.replace('/', '-')}_120_beat_4-4"
+        stem = f"{drummer}/{session}/{number}_{style.replace('/', '-')}_120_beat_{count}-{unit}"
         tracks[name] = {
-            "midi": midi(root, f"{stem}.mid", drums=True, notes=((0, 0.1), (4.5, 4.6))),
+            "midi": midi(root, f"{stem}.mid", drums=True, notes=((0, 0.1), (4.5, 4.6)), meter=meter),
             "audio": sound(root, f"{stem}.wav") if number != 8 else None,
         }
         rows.append(
@@ -160,7 +169,7 @@ def groove_midi(root: Path) -> Rows:
                 "style": style,
                 "bpm": 120,
                 "beat_type": "beat",
-                "time_signature": "4-4",
+                "time_signature": f"{count}-{unit}",
                 "midi_filename": f"{stem}.mid",
                 "audio_filename": f"{stem}.wav",
                 "duration": SECONDS,

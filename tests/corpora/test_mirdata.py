@@ -149,11 +149,13 @@ def test_groove_midi(made: Made) -> None:
     held, train = corpus.tracks(Split.HELDOUT), corpus.tracks(Split.TRAIN)
     assert [t.group for t in held] == ["funk/groove1"] * 2  # one groove by two drummers
     assert len({t.id for t in held}) == 2
-    [only] = train
+    only, six = train
     assert only.annotations.tempo == 120
     assert only.annotations.beats == tuple(np.arange(8) / 2)
     assert only.annotations.instruments == {DRUMS}
     assert only.annotations.truth == {"tempo": "exact", "beats": "derived", "instruments": "exact"}
+    assert six.annotations.beats == tuple(np.arange(6) * 0.75)  # 6/8: dotted beats, neither counted nor timed as quarters are
+    assert (six.annotations.beat_positions, six.annotations.tempo) == ((), None)
     assert reasons(corpus)["drummer1/session1/8"] == ["the set has no audio of it"]
 
 
@@ -381,11 +383,22 @@ def test_the_index_cannot_point_elsewhere(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @needs_mirdata
+def test_audio_may_be_a_link_to_another_disk(made: Made, tmp_path: Path) -> None:
+    root = made("guitarset", load=False)
+    assert isinstance(root, Path)
+    (root / "audio_mono-mic").rename(tmp_path / "elsewhere")
+    (root / "audio_mono-mic").symlink_to(tmp_path / "elsewhere")
+    assert len(tracks(mirdata.load(f"guitarset={root}"))) == 12
+
+
+@needs_mirdata
 def test_the_table_names_what_the_loaders_have(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attributes of every set are those of its loader's class, and mirdata knows every set."""
     datasets = importlib.import_module("mirdata").list_datasets()
     for name, entry in SETS.items():
         assert name in datasets
+        index = importlib.import_module("mirdata").initialize(name)._index_data
+        assert index.remote is not None, f"{name}: mirdata knows no place to download its index from"
         module = importlib.import_module(f"mirdata.datasets.{name}")
         kind = module.MultiTrack if entry.stems else module.Track
         source = Path(module.__file__).read_text(encoding="utf-8")
