@@ -31,6 +31,8 @@ OVERLAP = 0.05
 PRESENT = 0.5
 """Confidence above which a class is heard, and below which it is not (OpenMIC's aggregated labels)."""
 
+MANIFOLD = ("ethnic",)
+"""Families of which no set looks for enough instruments to say that none sounds: there are more than banjos."""
 ENSEMBLE = "ensemble"
 """The family of General MIDI's choirs, in which a voice may be counted or not."""
 MODES = {
@@ -192,7 +194,7 @@ def _instruments(entry: DataSet, value: Any, coverage: Coverage) -> dict[str, An
         known = set()
     else:
         classes = {f: {name for name, of in entry.classes.items() if f in of} for f in every}
-        known = {f for f, names in classes.items() if names and names <= looked}
+        known = {f for f, names in classes.items() if names and names <= looked and f not in MANIFOLD}
     return {"instruments": families, "unobserved": frozenset((every - known | doubtful) - families)}
 
 

@@ -193,7 +193,7 @@ def test_openmic_says_what_was_not_observed(made: Made, tmp_path: Path) -> None:
     assert second.instruments == set()
     assert EVERY - second.unobserved == set()  # a cello was not heard, nor was a violin looked for; lead or pad, who knows
     assert third.instruments == set()
-    assert EVERY - third.unobserved == {"strings", "synth lead", "synth pad"}
+    assert EVERY - third.unobserved == {"strings", "synth lead", "synth pad"}  # banjos are not all that is ethnic
     assert third.truth == {"instruments": "annotated"}
     # an artist in both of the official splits is for training
     assert not corpus.tracks(Split.HELDOUT)
@@ -283,6 +283,12 @@ def test_others(made: Made) -> None:
     [popular] = tracks(made("rwc_popular")).values()
     assert popular.annotations.tempo == 150
     assert popular.annotations.beat_positions == (1, 2, 3, 4, 1, 2, 3, 4, 1, 2)
+    for name in ("compmusic_carnatic_rhythm", "compmusic_hindustani_rhythm"):
+        both = list(tracks(made(name)).values())
+        assert [t.group for t in both] == ["k v narayanaswamy"] * 2
+        assert all(t.annotations.tempo == 120 and t.annotations.beat_positions == (1, 2, 3, 4) * 2 for t in both)
+    [cuidado] = tracks(made("cuidado")).values()
+    assert (cuidado.annotations.tempo, cuidado.annotations.beat_positions) == (120, ())
     corpus = made("medleydb_pitch")
     stems = [t.annotations for split in Split for t in corpus.tracks(split)]
     assert [set(a.instruments) for a in stems] == [{"strings"}, set(), set()]
@@ -353,7 +359,7 @@ def test_what_is_missing_or_damaged_is_left_out(made: Made, tmp_path: Path) -> N
     assert "wrong: annotation/01_Rock2-120-F_comp.jams: its MD5 is" in result.output
     assert "left out: 00_BN1-120-Eb_comp: audio_mono-mic/00_BN1-120-Eb_comp_mic.wav is missing" in result.output
     shutil.rmtree(root / "audio_mono-mic")
-    with pytest.raises(UserError, match=r"none of 12 recordings .* is missing\); run `python -c .*guitarset"):
+    with pytest.raises(UserError, match=r"none of 12 recordings .* is missing\); run `musae corpus fetch mirdata:guitarset=/"):
         mirdata.load(f"guitarset={root}")
 
 
@@ -361,7 +367,7 @@ def test_what_is_missing_or_damaged_is_left_out(made: Made, tmp_path: Path) -> N
 def test_a_missing_index_or_folder_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = importlib.import_module("mirdata.datasets.guitarset").INDEXES["1.1.0"]
     monkeypatch.setattr(index, "indexes_dir", str(tmp_path))
-    with pytest.raises(UserError, match=r"index .* is missing; .*initialize\('guitarset'\)\.download\(\['index'\]\)"):
+    with pytest.raises(UserError, match=r"index .* is missing; .*`musae corpus fetch mirdata:guitarset=/"):
         mirdata.load(f"guitarset={tmp_path}")
     (tmp_path / index.filename).write_text("{")
     with pytest.raises(UserError, match="index cannot be read"):
@@ -380,6 +386,33 @@ def test_the_index_cannot_point_elsewhere(tmp_path: Path, monkeypatch: pytest.Mo
     rows["tracks"]["00_BN1-120-Eb_comp"]["audio_mic"] = "../outside.wav"
     write_index("guitarset", root, rows, tmp_path / "indexes", monkeypatch)
     assert "lies outside" in reasons(mirdata.load(f"guitarset={root}"))["00_BN1-120-Eb_comp"][0]
+
+
+@needs_mirdata
+def test_fetch(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mirdata downloads what is read of a set; what fails, or cannot be downloaded, is one sentence."""
+    root = made("guitarset", load=False)
+    asked: list[object] = []
+    module = importlib.import_module("mirdata.datasets.guitarset")
+    monkeypatch.setattr(module.Dataset, "download", lambda self, *parts: asked.append((self.data_home, *parts)))
+    name = f"mirdata:guitarset={root}"
+    result = CliRunner().invoke(main, ["corpus", "fetch", name])
+    assert result.exit_code == 0, result.output
+    assert asked == [(str(root), ["annotations", "audio_mic"])]
+    assert f"guitarset lies in {root}. Check it: musae corpus doctor {name}" in result.output
+
+    def fail(self: object, *parts: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(module.Dataset, "download", fail)
+    for corpus, message in ((name, "the download failed (no network)"), ("chorales", "has nothing to download")):
+        result = CliRunner().invoke(main, ["corpus", "fetch", corpus])
+        assert result.exit_code == 2
+        assert message in result.output
+    with pytest.raises(UserError, match="name a data set"):
+        mirdata.fetch("")
+    monkeypatch.setattr(importlib.import_module("mirdata.datasets.beatles").Dataset, "download", lambda self: None)
+    assert "the audio is the user's own, and is named as in mirdata's index" in mirdata.fetch("beatles")
 
 
 @needs_mirdata
@@ -408,6 +441,7 @@ def test_the_table_names_what_the_loaders_have(monkeypatch: pytest.MonkeyPatch) 
             assert known, f"{name}: {attribute}"
         for key in () if entry.stems else (entry.audio, *entry.files):
             assert f'get_path("{key}")' in source, f"{name}: {key}"
+        assert set(entry.remotes) <= set(module.REMOTES or ())
         assert set(entry.sounds) | {f for of in entry.classes.values() for f in of} <= EVERY
 
 
