@@ -5,9 +5,9 @@
 `musae.corpora.mirdata_sets` lists the sets: their licences, how their audio is had, what a group is and how labels are known;
 `musae.corpora.mirdata_labels` reads the labels, `musae.corpora.mirdata_stems` the notes of multitracks.
 
-- Official splits are kept: test pieces are held out, training and validation are not. A group that an official split divides
-  goes to training as a whole, so that nothing held out is heard in training. Without an official split a fifth of the groups is
-  held out, by a hash of their names.
+- Official splits are kept: test and validation are held out. A group that an official split divides is held out as a whole, so
+  that training never hears what others test on. Without an official split a fifth of the groups is held out, by a hash of their
+  names.
 - Recordings that are missing or cannot be used, and labels that cannot be read, are left out with their reason.
 - `MirData.checks` compares files with the index's checksums: `musae corpus doctor` calls it.
 
@@ -280,12 +280,12 @@ def _remedy(asked: Name) -> str:
 
 
 def _undivided(found: Sequence[tuple[Track, Path, str]], left_out: list[LeftOut]) -> list[tuple[Track, Path, str]]:
-    """Tracks with each group in one split: in training, where the official split divides it."""
+    """Tracks with each group in one split: held out, where the official split divides it."""
     splits: defaultdict[str, set[Split]] = defaultdict(set)
     for track, _, _ in found:
         splits[track.group].add(track.split)
     divided = {group for group, of in splits.items() if len(of) > 1}
     if divided:
         some = ", ".join(sorted(divided)[:3])
-        left_out.append(LeftOut("split", f"{len(divided)} groups that the official split divides are all for training: {some}"))
-    return [(replace(t, split=Split.TRAIN) if t.group in divided else t, path, content) for t, path, content in found]
+        left_out.append(LeftOut("split", f"{len(divided)} groups that the official split divides are held out: {some}"))
+    return [(replace(t, split=Split.HELDOUT) if t.group in divided else t, path, content) for t, path, content in found]

@@ -55,7 +55,7 @@ class DataSet:
     """... of which this expression's first group is taken, where it matches."""
     split: str = ""
     """Attribute that names the official split; where there is none, a fifth of the groups is held out by a hash."""
-    heldout: tuple[str, ...] = ("test",)
+    heldout: tuple[str, ...] = ("test", "validation")
     """Official splits that are held out."""
     omitted: tuple[str, ...] = ()
     """Official splits that are not used."""

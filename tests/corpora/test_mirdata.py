@@ -177,10 +177,11 @@ def test_irmas(made: Made) -> None:
 @needs_mirdata
 def test_medley_solos_db(made: Made) -> None:
     corpus = made("medley_solos_db")
-    assert [set(t.annotations.instruments) for t in corpus.tracks(Split.TRAIN)] == [{"piano"}, set()]
-    assert [set(t.annotations.unobserved) for t in corpus.tracks(Split.TRAIN)] == [set(), {"ensemble"}]
-    assert [set(t.annotations.instruments) for t in corpus.tracks(Split.HELDOUT)] == [{"reed"}, {"strings"}]
-    assert [t.group for t in corpus.tracks(Split.HELDOUT)] == ["5", "6"]
+    assert [set(t.annotations.instruments) for t in corpus.tracks(Split.TRAIN)] == [{"piano"}]
+    held = corpus.tracks(Split.HELDOUT)
+    assert [set(t.annotations.instruments) for t in held] == [set(), {"reed"}, {"strings"}]
+    assert [set(t.annotations.unobserved) for t in held] == [{"ensemble"}, set(), set()]
+    assert [t.group for t in held] == ["4", "5", "6"]  # validation and test
 
 
 @needs_mirdata
@@ -195,15 +196,17 @@ def test_openmic_says_what_was_not_observed(made: Made, tmp_path: Path) -> None:
     assert third.instruments == set()
     assert EVERY - third.unobserved == {"strings", "synth lead", "synth pad"}  # banjos are not all that is ethnic
     assert third.truth == {"instruments": "annotated"}
-    # an artist in both of the official splits is for training
-    assert not corpus.tracks(Split.HELDOUT)
-    assert reasons(corpus) == {"split": ["1 groups that the official split divides are all for training: abominog"]}
+    # an artist in both of the official splits is held out
+    assert [t.group for t in corpus.tracks(Split.TRAIN)] == ["nicky cook"]
+    assert reasons(corpus) == {"split": ["1 groups that the official split divides are held out: abominog"]}
     rows = labelled._labels(first, np.array([0.1, 0.2]), 0.1, {}, ["guitar", "reed", "pipe"])
     assert [rows[f"instrument {f}"].tolist() for f in ("guitar", "reed", "pipe")] == [[1, 1], [0, 0], [-1, -1]]
     clip = Clip(found["000139_119040"], 1.0, 2.0)
     assert clip.annotations.unobserved == third.unobserved
-    export(corpus, tmp_path / "out", Split.TRAIN, rate=16_000)
-    again = {Path(t.source).stem[:-4]: t.annotations for t in folder.load(str(tmp_path / "out")).tracks(Split.TRAIN)}
+    for split in Split:
+        export(corpus, tmp_path / "out", split, rate=16_000)
+    exported = folder.load(str(tmp_path / "out"))
+    again = {Path(t.source).stem[:-4]: t.annotations for split in Split for t in exported.tracks(split)}
     for name, a in (("000046_3840", first), ("000135_483840", second), ("000139_119040", third)):
         assert (again[name].instruments, again[name].unobserved, again[name].truth) == (a.instruments, a.unobserved, a.truth)
 
