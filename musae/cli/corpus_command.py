@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 @click.group("corpus")
 def command() -> None:
-    """Describe a corpus, check it, or export it.
+    """Describe a corpus, download it, check it, or export it.
 
     \b
     Examples:
       musae corpus describe chorales
+      musae corpus fetch mirdata:guitarset
       musae corpus doctor folder:recordings/
       musae corpus export procedural out/ --split heldout --limit 20
     """
@@ -42,6 +43,26 @@ def describe(name: str, as_json: bool) -> None:
         click.echo(description.model_dump_json(indent=2))
         return
     Console(highlight=False).print(tables(description))
+
+
+@command.command("fetch")
+@click.argument("name")
+def fetch(name: str) -> None:
+    """Download a corpus, or what of it may be downloaded: mirdata's index and annotations of a set, and audio where it is free.
+
+    \b
+    Examples:
+      musae corpus fetch mirdata:guitarset
+      musae corpus fetch mirdata:slakh@baby=/data/slakh
+    """
+    from musae import registry
+    from musae.errors import UserError
+
+    entry = registry.find("corpora", choose("corpora", name))
+    module = entry.load()
+    if not hasattr(module, "fetch"):
+        raise UserError(f"corpus {name!r} has nothing to download: it is rendered here, or made of your own files.")
+    click.echo(module.fetch(entry.argument))
 
 
 @command.command("doctor")

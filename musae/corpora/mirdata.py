@@ -5,9 +5,9 @@
 `musae.corpora.mirdata_sets` lists the sets: their licences, how their audio is had, what a group is and how labels are known;
 `musae.corpora.mirdata_labels` reads the labels, `musae.corpora.mirdata_stems` the notes of multitracks.
 
-- Official splits are kept: test pieces are held out, training and validation are not. A group that an official split divides
-  goes to training as a whole, so that nothing held out is heard in training. Without an official split a fifth of the groups is
-  held out, by a hash of their names.
+- Official splits are kept: test and validation are held out. A group that an official split divides is held out as a whole, so
+  that training never hears what others test on. Without an official split a fifth of the groups is held out, by a hash of their
+  names.
 - Recordings that are missing or cannot be used, and labels that cannot be read, are left out with their reason.
 - `MirData.checks` compares files with the index's checksums: `musae corpus doctor` calls it.
 
@@ -21,6 +21,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,12 +91,31 @@ def card(argument: str) -> CorpusCard:
 
 def load(argument: str = "") -> MirData:
     """One set. Raises UserError where it is not listed, mirdata or its index is missing, or no recording can be used."""
-    if not argument:
-        raise UserError(f"mirdata: name a data set, as in mirdata:guitarset; there are {', '.join(SETS)}.")
     return MirData(_parse(argument))
 
 
+def fetch(argument: str) -> str:
+    """Have mirdata download a set's index and what of the set musae reads; a sentence that says where, and what is left to do.
+
+    Raises UserError where it is not listed, or the download fails.
+    """
+    asked = _parse(argument)
+    dataset, entry = _dataset(asked), SETS[asked.name]
+    try:
+        if entry.remotes:
+            dataset.download(list(entry.remotes))
+        else:
+            dataset.download()
+    except Exception as error:  # whatever urllib, zipfile, tarfile and mirdata raise
+        reason = mirdata_labels.line(error)
+        raise UserError(f"mirdata:{argument}: the download failed ({reason}); try again, or see {dataset.readme}.") from error
+    left = "" if entry.access == "download" else f": {ACCESS[entry.access]}, and is named as in mirdata's index"
+    return f"{asked} lies in {dataset.data_home}{left}. Check it: musae corpus doctor mirdata:{argument}"
+
+
 def _parse(argument: str) -> Name:
+    if not argument:
+        raise UserError(f"mirdata: name a data set, as in mirdata:guitarset; there are {', '.join(SETS)}.")
     whole, _, path = argument.partition("=")
     name, _, version = whole.partition("@")
     if name not in SETS:
@@ -111,6 +131,8 @@ class MirData(Recordings):
     """The recordings of one set; see the module's header."""
 
     def __init__(self, asked: Name) -> None:
+        if asked.home is not None and not asked.home.is_dir():
+            raise UserError(f"mirdata:{asked}={asked.home}: there is no such folder; give the one that holds the data set.")
         self._entry, dataset = SETS[asked.name], _dataset(asked)
         self._home = Path(dataset.data_home).resolve()
         self._index = _index(asked, dataset)
@@ -136,7 +158,7 @@ class MirData(Recordings):
             found.append((track, path, content))
         if not found:
             first = f" ({left_out[0].file}: {left_out[0].reason})" if left_out else ""
-            raise UserError(f"mirdata:{asked}: none of {len(names)} recordings can be used{first}; {_remedy(asked, self._home)}.")
+            raise UserError(f"mirdata:{asked}: none of {len(names)} recordings can be used{first}; {_remedy(asked)}.")
         super().__init__(card(str(asked)), _undivided(found, left_out), left_out)
 
     def checks(self) -> list[LeftOut]:
@@ -176,7 +198,7 @@ class MirData(Recordings):
         if within is None:
             left_out.append(LeftOut(name, "the set has no audio of it"))
             return None
-        path: Path = (self._home / within).resolve()
+        path = Path(os.path.normpath(self._home / within))  # symbolic links may lead anywhere, the index may not
         if not path.is_relative_to(self._home):
             left_out.append(LeftOut(name, f"{within} lies outside {self._home}"))
         elif not path.is_file():
@@ -223,8 +245,6 @@ def _dataset(asked: Name) -> Any:
     """mirdata's own object of a set."""
     if importlib.util.find_spec("mirdata") is None:
         raise UserError(f"mirdata:{asked}: the package mirdata is not installed; `pip install 'musae[mirdata]'`.")
-    if asked.home is not None and not asked.home.is_dir():
-        raise UserError(f"mirdata:{asked}={asked.home}: there is no such folder; give the one that holds the data set.")
     mirdata = importlib.import_module("mirdata")  # an extra
     try:
         home = None if asked.home is None else str(asked.home.resolve())
@@ -240,7 +260,7 @@ def _index(asked: Name, dataset: Any) -> Mapping[str, Any]:
         index = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(
-            f"mirdata:{asked}: mirdata's index {path} is missing; with internet access, run `{_download(asked, None, 'index')}`."
+            f"mirdata:{asked}: mirdata's index {path} is missing; with internet access, run `{_command(asked)}`."
         ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: mirdata's index cannot be read ({error}); have mirdata download it again.") from error
@@ -248,33 +268,24 @@ def _index(asked: Name, dataset: Any) -> Mapping[str, Any]:
     return found
 
 
-def _download(asked: Name, home: Path | None, *parts: str) -> str:
-    """A command that has mirdata download a set, or a part of it."""
-    options = [repr(asked.name)]
-    if home is not None:
-        options.append(f"data_home={str(home)!r}")
-    if asked.version:
-        options.append(f"version={asked.version!r}")
-    only = repr(list(parts)) if parts else ""
-    return f'python -c "import mirdata; mirdata.initialize({", ".join(options)}).download({only})"'
+def _command(asked: Name) -> str:
+    home = "" if asked.home is None else f"={asked.home}"
+    return f"musae corpus fetch mirdata:{asked}{home}"
 
 
-def _remedy(asked: Name, home: Path) -> str:
+def _remedy(asked: Name) -> str:
     access = SETS[asked.name].access
-    if access == "download":
-        return f"run `{_download(asked, home)}`"
-    return (
-        f"{ACCESS[access]}: put it below {home}, named as in mirdata's index, and run `{_download(asked, home)}` for its labels"
-    )
+    own = "" if access == "download" else f"{ACCESS[access]}: name it as in mirdata's index, and for the labels "
+    return f"{own}run `{_command(asked)}`"
 
 
 def _undivided(found: Sequence[tuple[Track, Path, str]], left_out: list[LeftOut]) -> list[tuple[Track, Path, str]]:
-    """Tracks with each group in one split: in training, where the official split divides it."""
+    """Tracks with each group in one split: held out, where the official split divides it."""
     splits: defaultdict[str, set[Split]] = defaultdict(set)
     for track, _, _ in found:
         splits[track.group].add(track.split)
     divided = {group for group, of in splits.items() if len(of) > 1}
     if divided:
         some = ", ".join(sorted(divided)[:3])
-        left_out.append(LeftOut("split", f"{len(divided)} groups that the official split divides are all for training: {some}"))
-    return [(replace(t, split=Split.TRAIN) if t.group in divided else t, path, content) for t, path, content in found]
+        left_out.append(LeftOut("split", f"{len(divided)} groups that the official split divides are held out: {some}"))
+    return [(replace(t, split=Split.HELDOUT) if t.group in divided else t, path, content) for t, path, content in found]

@@ -31,6 +31,8 @@ OVERLAP = 0.05
 PRESENT = 0.5
 """Confidence above which a class is heard, and below which it is not (OpenMIC's aggregated labels)."""
 
+MANIFOLD = ("ethnic",)
+"""Families of which no set looks for enough instruments to say that none sounds: there are more than banjos."""
 ENSEMBLE = "ensemble"
 """The family of General MIDI's choirs, in which a voice may be counted or not."""
 MODES = {
@@ -52,7 +54,7 @@ def read(entry: DataSet, track: Any, seconds: float, heldout: bool) -> tuple[Ann
     readers: Mapping[str, Callable[[Any], dict[str, Any]]] = {
         "chords": lambda value: {"chords": _chords(value, remarks)},
         "key": lambda value: {"keys": _keys(value, seconds, remarks)},
-        "beats": lambda value: _beats(value, remarks),
+        "beats": lambda value: _beats(value, _compound(track), remarks),
         "tempo": lambda value: {"tempo": _tempo(value)},
         "instruments": lambda value: _instruments(entry, value, entry.coverage[heldout]),
     }
@@ -73,8 +75,11 @@ def read(entry: DataSet, track: Any, seconds: float, heldout: bool) -> tuple[Ann
 
 
 def _value(track: Any, labels: Labels) -> Any:
-    """A track's attribute; GTZAN's and Beatport's tempo as mirdata 1.0 cannot read it with numpy 2.4, or not as a number."""
+    """A track's attribute; GTZAN's tempo, which mirdata 1.0 cannot read with numpy 2.4; Groove's only where it counts beats: it
+    is in quarters."""
     names = labels.attribute.split()
+    if names == ["tempo"] and not getattr(track, "time_signature", "4-4").endswith("-4"):
+        return None
     if names == ["tempo"] and type(track).__module__.endswith("gtzan_genre"):
         path = track.get_path("tempo")
         return None if path is None else np.loadtxt(path, ndmin=1)[0]
@@ -121,9 +126,15 @@ def key(text: str) -> str:
     return label
 
 
-def _beats(value: Any, remarks: list[str]) -> dict[str, Any]:
+def _compound(track: Any) -> bool:
+    """Whether a Groove track is in a compound metre: pretty_midi gives its dotted beats, and mirdata counts them as eighths."""
+    count = int(getattr(track, "time_signature", "4-4").split("-")[0])
+    return count > 3 and count % 3 == 0
+
+
+def _beats(value: Any, compound: bool, remarks: list[str]) -> dict[str, Any]:
     times = tuple(float(time) for time in value.times)
-    positions = () if value.positions is None else tuple(int(position) for position in value.positions)
+    positions = () if value.positions is None or compound else tuple(int(position) for position in value.positions)
     if 0 in positions:
         remarks.append("beats used, but not their positions: some lie outside any bar")
         positions = ()
@@ -183,7 +194,7 @@ def _instruments(entry: DataSet, value: Any, coverage: Coverage) -> dict[str, An
         known = set()
     else:
         classes = {f: {name for name, of in entry.classes.items() if f in of} for f in every}
-        known = {f for f, names in classes.items() if names and names <= looked}
+        known = {f for f, names in classes.items() if names and names <= looked and f not in MANIFOLD}
     return {"instruments": families, "unobserved": frozenset((every - known | doubtful) - families)}
 
 

@@ -5,7 +5,7 @@ could be argued over, the lower one stands here.
 
 Sets that have chords, keys, beats or instruments and are not here: haydn_op20 has no audio, jtd's stems are separated by machine,
 good_sounds, tinysol and egfxset are single notes, filosax writes chords in its own way, orchset names the melody's sections only,
-and acousticbrainz_genre, da_tacos, dali and salami annotate other things.
+and acousticbrainz_genre, da_tacos, dali and salami annotate other things. Of hainsworth and simac mirdata 1.0.0 has no index.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class DataSet:
     """... of which this expression's first group is taken, where it matches."""
     split: str = ""
     """Attribute that names the official split; where there is none, a fifth of the groups is held out by a hash."""
-    heldout: tuple[str, ...] = ("test",)
+    heldout: tuple[str, ...] = ("test", "validation")
     """Official splits that are held out."""
     omitted: tuple[str, ...] = ()
     """Official splits that are not used."""
@@ -65,6 +65,8 @@ class DataSet:
     """The index's keys of the files that labels come from."""
     stems: bool = False
     """A set of multitracks: the mix is heard, and the stems' MIDI says which instruments sound when."""
+    remotes: tuple[str, ...] = ()
+    """What mirdata is to download, of its ``REMOTES``; all of it where empty."""
     sounds: tuple[str, ...] = ()
     """Families that sound in every track, and no other."""
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -195,6 +197,7 @@ SETS: Mapping[str, DataSet] = {
         of=("artist", "title"),
         labels={"chords": Labels("chords_full", ANNOTATED)},
         files=("lab_full",),
+        remotes=("metadata", "annotation_lab"),
     ),
     "brid": DataSet(
         licence=NC_SA_4,
@@ -210,6 +213,29 @@ SETS: Mapping[str, DataSet] = {
         pattern=r"^(.+)_\d+$",
         labels={"tempo": Labels("beats", ANNOTATED), "beats": Labels("beats", ANNOTATED)},
         files=("beats",),
+    ),
+    "compmusic_carnatic_rhythm": DataSet(
+        licence=NC_SA_4,
+        access="request",
+        group="an artist",
+        of=("artist",),
+        labels={"tempo": Labels("beats", ANNOTATED), "beats": Labels("beats", ANNOTATED)},
+        files=("beats",),
+    ),
+    "compmusic_hindustani_rhythm": DataSet(
+        licence=NC_SA_4,
+        access="request",
+        group="an artist",
+        of=("artist",),
+        labels={"tempo": Labels("beats", ANNOTATED), "beats": Labels("beats", ANNOTATED)},
+        files=("beats",),
+    ),
+    "cuidado": DataSet(
+        licence=NC_SA_4,
+        access="own",
+        group="a recording",
+        labels={"tempo": Labels("tempo", ANNOTATED), "beats": Labels("beats", ANNOTATED)},
+        files=("tempo", "beats"),
     ),
     "fma_keys": DataSet(
         licence="CC BY 4.0 (annotations), Creative Commons by the track (audio)",
@@ -263,15 +289,9 @@ SETS: Mapping[str, DataSet] = {
             "beats": Labels("beats", ANNOTATED),
         },
         audio="audio_mic",
+        remotes=("annotations", "audio_mic"),
         files=("jams",),
         sounds=("guitar",),
-    ),
-    "hainsworth": DataSet(
-        licence=NC_SA_4,
-        access="own",
-        group="a recording",
-        labels={"tempo": Labels("tempo", ANNOTATED), "beats": Labels("beats", ANNOTATED)},
-        files=("tempo", "beats"),
     ),
     "irmas": DataSet(
         licence="CC BY-NC-SA 3.0",
@@ -291,6 +311,7 @@ SETS: Mapping[str, DataSet] = {
         group="a composition",
         of=("canonical_composer", "canonical_title"),
         split="split",
+        remotes=("all",),
         sounds=("piano",),
     ),
     "medley_solos_db": DataSet(
@@ -358,13 +379,6 @@ SETS: Mapping[str, DataSet] = {
         },
         files=("chords", "beats"),
     ),
-    "simac": DataSet(
-        licence=NC_SA_4,
-        access="own",
-        group="a recording",
-        labels={"tempo": Labels("tempo", ANNOTATED), "beats": Labels("beats", ANNOTATED)},
-        files=("tempo", "beats"),
-    ),
     "slakh": DataSet(
         licence="CC BY 4.0",
         access="download",
@@ -383,5 +397,6 @@ SETS: Mapping[str, DataSet] = {
         group="a recording",
         labels={"key": Labels("key", ANNOTATED)},
         files=("key",),
+        remotes=("keys",),
     ),
 }

@@ -7,6 +7,7 @@ Layouts and file formats are those of the samples in mirdata's own tests.
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,17 @@ def text(root: Path, name: str, content: str) -> str:
     return name
 
 
-def midi(root: Path, name: str, program: int = 0, drums: bool = False, notes: tuple[tuple[float, float], ...] = ()) -> str:
-    """At 120 beats a minute in 4/4."""
+def midi(
+    root: Path,
+    name: str,
+    program: int = 0,
+    drums: bool = False,
+    notes: tuple[tuple[float, float], ...] = (),
+    meter: tuple[int, int] = (4, 4),
+) -> str:
+    """At 120 quarters a minute."""
     score = pretty_midi.PrettyMIDI(initial_tempo=120)
-    score.time_signature_changes.append(pretty_midi.TimeSignature(4, 4, 0))
+    score.time_signature_changes.append(pretty_midi.TimeSignature(*meter, 0))
     part = pretty_midi.Instrument(program, is_drum=drums)
     part.notes = [pretty_midi.Note(100, 38 if drums else 60, start, end) for start, end in notes]
     score.instruments.append(part)
@@ -145,11 +153,13 @@ def groove_midi(root: Path) -> Rows:
         ("drummer5", "eval_session", 1, "funk/groove1", "test"),
         ("drummer1", "session1", 7, "rock", "train"),
         ("drummer1", "session1", 8, "rock", "validation"),
+        ("drummer1", "session1", 9, "rock", "train"),
     ):
+        count, unit = meter = (6, 8) if number == 9 else (4, 4)
         name = f"{drummer}/{session}/{number}"
-        stem = f"{drummer}/{session}/{number}_{style.replace('/', '-')}_120_beat_4-4"
+        stem = f"{drummer}/{session}/{number}_{style.replace('/', '-')}_120_beat_{count}-{unit}"
         tracks[name] = {
-            "midi": midi(root, f"{stem}.mid", drums=True, notes=((0, 0.1), (4.5, 4.6))),
+            "midi": midi(root, f"{stem}.mid", drums=True, notes=((0, 0.1), (4.5, 4.6)), meter=meter),
             "audio": sound(root, f"{stem}.wav") if number != 8 else None,
         }
         rows.append(
@@ -160,7 +170,7 @@ def groove_midi(root: Path) -> Rows:
                 "style": style,
                 "bpm": 120,
                 "beat_type": "beat",
-                "time_signature": "4-4",
+                "time_signature": f"{count}-{unit}",
                 "midi_filename": f"{stem}.mid",
                 "audio_filename": f"{stem}.wav",
                 "duration": SECONDS,
@@ -214,6 +224,7 @@ def openmic2018(root: Path) -> Rows:
         ("000046_3840", "flute", 0.5),
         ("000135_483840", "synthesizer", 1.0),
         ("000135_483840", "cello", 0.1),
+        ("000139_119040", "banjo", 0.0),
         ("000139_119040", "violin", 0.0),
         ("000139_119040", "cello", 0.0),
         ("000139_119040", "synthesizer", 0.2),
@@ -388,3 +399,42 @@ def medleydb_pitch(root: Path) -> Rows:
         metadata[name] = {"instrument": instrument, "artist": "AClassicEducation", "title": "NightOwl", "genre": "Rock"}
     text(root, "medleydb_pitch_metadata.json", json.dumps(metadata))
     return {"tracks": tracks}
+
+
+def _rhythm(root: Path, folder: str, book: str, sheet: str, columns: int, artist: int) -> Rows:
+    tracks = {}
+    workbook = importlib.import_module("openpyxl").Workbook()  # mirdata needs it; some tests run without mirdata
+    workbook.active.title = sheet
+    workbook.active.append([f"column {i}" for i in range(columns)])
+    for name in ("1001", "1002"):
+        row: list[object] = [1] * columns
+        row[0], row[artist] = name, "K V Narayanaswamy"
+        workbook.active.append(row)
+        tracks[name] = {
+            "audio": sound(root, f"{folder}/audio/{name}.wav"),
+            "beats": text(root, f"{folder}/annotations/beats/{name}.beats", beats(mark=",")),
+            "meter": text(root, f"{folder}/annotations/meter/{name}.meter", "8/4\n"),
+        }
+    workbook.save(root / folder / book)
+    return {"tracks": tracks}
+
+
+def compmusic_carnatic_rhythm(root: Path) -> Rows:
+    return _rhythm(root, "CMR_full_dataset_1.0", "CMRfullDataset.xlsx", "Carnatic", 14, 3)
+
+
+def compmusic_hindustani_rhythm(root: Path) -> Rows:
+    return _rhythm(root, "HMR_1.0", "HMDf.xlsx", "HMDf", 16, 4)
+
+
+def cuidado(root: Path) -> Rows:
+    times = "".join(f"{0.5 * i}\n" for i in range(8))
+    return {
+        "tracks": {
+            "1": {
+                "audio": sound(root, "C_1.0/audio/1.wav"),
+                "beats": text(root, "C_1.0/annotations/beats/1.beats", times),
+                "tempo": text(root, "C_1.0/annotations/tempo/1.bpm", "120\n"),
+            }
+        }
+    }

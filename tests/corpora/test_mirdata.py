@@ -149,11 +149,13 @@ def test_groove_midi(made: Made) -> None:
     held, train = corpus.tracks(Split.HELDOUT), corpus.tracks(Split.TRAIN)
     assert [t.group for t in held] == ["funk/groove1"] * 2  # one groove by two drummers
     assert len({t.id for t in held}) == 2
-    [only] = train
+    only, six = train
     assert only.annotations.tempo == 120
     assert only.annotations.beats == tuple(np.arange(8) / 2)
     assert only.annotations.instruments == {DRUMS}
     assert only.annotations.truth == {"tempo": "exact", "beats": "derived", "instruments": "exact"}
+    assert six.annotations.beats == tuple(np.arange(6) * 0.75)  # 6/8: dotted beats, neither counted nor timed as quarters are
+    assert (six.annotations.beat_positions, six.annotations.tempo) == ((), None)
     assert reasons(corpus)["drummer1/session1/8"] == ["the set has no audio of it"]
 
 
@@ -175,10 +177,11 @@ def test_irmas(made: Made) -> None:
 @needs_mirdata
 def test_medley_solos_db(made: Made) -> None:
     corpus = made("medley_solos_db")
-    assert [set(t.annotations.instruments) for t in corpus.tracks(Split.TRAIN)] == [{"piano"}, set()]
-    assert [set(t.annotations.unobserved) for t in corpus.tracks(Split.TRAIN)] == [set(), {"ensemble"}]
-    assert [set(t.annotations.instruments) for t in corpus.tracks(Split.HELDOUT)] == [{"reed"}, {"strings"}]
-    assert [t.group for t in corpus.tracks(Split.HELDOUT)] == ["5", "6"]
+    assert [set(t.annotations.instruments) for t in corpus.tracks(Split.TRAIN)] == [{"piano"}]
+    held = corpus.tracks(Split.HELDOUT)
+    assert [set(t.annotations.instruments) for t in held] == [set(), {"reed"}, {"strings"}]
+    assert [set(t.annotations.unobserved) for t in held] == [{"ensemble"}, set(), set()]
+    assert [t.group for t in held] == ["4", "5", "6"]  # validation and test
 
 
 @needs_mirdata
@@ -191,17 +194,19 @@ def test_openmic_says_what_was_not_observed(made: Made, tmp_path: Path) -> None:
     assert second.instruments == set()
     assert EVERY - second.unobserved == set()  # a cello was not heard, nor was a violin looked for; lead or pad, who knows
     assert third.instruments == set()
-    assert EVERY - third.unobserved == {"strings", "synth lead", "synth pad"}
+    assert EVERY - third.unobserved == {"strings", "synth lead", "synth pad"}  # banjos are not all that is ethnic
     assert third.truth == {"instruments": "annotated"}
-    # an artist in both of the official splits is for training
-    assert not corpus.tracks(Split.HELDOUT)
-    assert reasons(corpus) == {"split": ["1 groups that the official split divides are all for training: abominog"]}
+    # an artist in both of the official splits is held out
+    assert [t.group for t in corpus.tracks(Split.TRAIN)] == ["nicky cook"]
+    assert reasons(corpus) == {"split": ["1 groups that the official split divides are held out: abominog"]}
     rows = labelled._labels(first, np.array([0.1, 0.2]), 0.1, {}, ["guitar", "reed", "pipe"])
     assert [rows[f"instrument {f}"].tolist() for f in ("guitar", "reed", "pipe")] == [[1, 1], [0, 0], [-1, -1]]
     clip = Clip(found["000139_119040"], 1.0, 2.0)
     assert clip.annotations.unobserved == third.unobserved
-    export(corpus, tmp_path / "out", Split.TRAIN, rate=16_000)
-    again = {Path(t.source).stem[:-4]: t.annotations for t in folder.load(str(tmp_path / "out")).tracks(Split.TRAIN)}
+    for split in Split:
+        export(corpus, tmp_path / "out", split, rate=16_000)
+    exported = folder.load(str(tmp_path / "out"))
+    again = {Path(t.source).stem[:-4]: t.annotations for split in Split for t in exported.tracks(split)}
     for name, a in (("000046_3840", first), ("000135_483840", second), ("000139_119040", third)):
         assert (again[name].instruments, again[name].unobserved, again[name].truth) == (a.instruments, a.unobserved, a.truth)
 
@@ -281,6 +286,12 @@ def test_others(made: Made) -> None:
     [popular] = tracks(made("rwc_popular")).values()
     assert popular.annotations.tempo == 150
     assert popular.annotations.beat_positions == (1, 2, 3, 4, 1, 2, 3, 4, 1, 2)
+    for name in ("compmusic_carnatic_rhythm", "compmusic_hindustani_rhythm"):
+        both = list(tracks(made(name)).values())
+        assert [t.group for t in both] == ["k v narayanaswamy"] * 2
+        assert all(t.annotations.tempo == 120 and t.annotations.beat_positions == (1, 2, 3, 4) * 2 for t in both)
+    [cuidado] = tracks(made("cuidado")).values()
+    assert (cuidado.annotations.tempo, cuidado.annotations.beat_positions) == (120, ())
     corpus = made("medleydb_pitch")
     stems = [t.annotations for split in Split for t in corpus.tracks(split)]
     assert [set(a.instruments) for a in stems] == [{"strings"}, set(), set()]
@@ -351,7 +362,7 @@ def test_what_is_missing_or_damaged_is_left_out(made: Made, tmp_path: Path) -> N
     assert "wrong: annotation/01_Rock2-120-F_comp.jams: its MD5 is" in result.output
     assert "left out: 00_BN1-120-Eb_comp: audio_mono-mic/00_BN1-120-Eb_comp_mic.wav is missing" in result.output
     shutil.rmtree(root / "audio_mono-mic")
-    with pytest.raises(UserError, match=r"none of 12 recordings .* is missing\); run `python -c .*guitarset"):
+    with pytest.raises(UserError, match=r"none of 12 recordings .* is missing\); run `musae corpus fetch mirdata:guitarset=/"):
         mirdata.load(f"guitarset={root}")
 
 
@@ -359,7 +370,7 @@ def test_what_is_missing_or_damaged_is_left_out(made: Made, tmp_path: Path) -> N
 def test_a_missing_index_or_folder_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = importlib.import_module("mirdata.datasets.guitarset").INDEXES["1.1.0"]
     monkeypatch.setattr(index, "indexes_dir", str(tmp_path))
-    with pytest.raises(UserError, match=r"index .* is missing; .*initialize\('guitarset'\)\.download\(\['index'\]\)"):
+    with pytest.raises(UserError, match=r"index .* is missing; .*`musae corpus fetch mirdata:guitarset=/"):
         mirdata.load(f"guitarset={tmp_path}")
     (tmp_path / index.filename).write_text("{")
     with pytest.raises(UserError, match="index cannot be read"):
@@ -381,11 +392,49 @@ def test_the_index_cannot_point_elsewhere(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @needs_mirdata
+def test_fetch(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mirdata downloads what is read of a set; what fails, or cannot be downloaded, is one sentence."""
+    root = made("guitarset", load=False)
+    asked: list[object] = []
+    module = importlib.import_module("mirdata.datasets.guitarset")
+    monkeypatch.setattr(module.Dataset, "download", lambda self, *parts: asked.append((self.data_home, *parts)))
+    name = f"mirdata:guitarset={root}"
+    result = CliRunner().invoke(main, ["corpus", "fetch", name])
+    assert result.exit_code == 0, result.output
+    assert asked == [(str(root), ["annotations", "audio_mic"])]
+    assert f"guitarset lies in {root}. Check it: musae corpus doctor {name}" in result.output
+
+    def fail(self: object, *parts: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(module.Dataset, "download", fail)
+    for corpus, message in ((name, "the download failed (no network)"), ("chorales", "has nothing to download")):
+        result = CliRunner().invoke(main, ["corpus", "fetch", corpus])
+        assert result.exit_code == 2
+        assert message in result.output
+    with pytest.raises(UserError, match="name a data set"):
+        mirdata.fetch("")
+    monkeypatch.setattr(importlib.import_module("mirdata.datasets.beatles").Dataset, "download", lambda self: None)
+    assert "the audio is the user's own, and is named as in mirdata's index" in mirdata.fetch("beatles")
+
+
+@needs_mirdata
+def test_audio_may_be_a_link_to_another_disk(made: Made, tmp_path: Path) -> None:
+    root = made("guitarset", load=False)
+    assert isinstance(root, Path)
+    (root / "audio_mono-mic").rename(tmp_path / "elsewhere")
+    (root / "audio_mono-mic").symlink_to(tmp_path / "elsewhere")
+    assert len(tracks(mirdata.load(f"guitarset={root}"))) == 12
+
+
+@needs_mirdata
 def test_the_table_names_what_the_loaders_have(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attributes of every set are those of its loader's class, and mirdata knows every set."""
     datasets = importlib.import_module("mirdata").list_datasets()
     for name, entry in SETS.items():
         assert name in datasets
+        index = importlib.import_module("mirdata").initialize(name)._index_data
+        assert index.remote is not None, f"{name}: mirdata knows no place to download its index from"
         module = importlib.import_module(f"mirdata.datasets.{name}")
         kind = module.MultiTrack if entry.stems else module.Track
         source = Path(module.__file__).read_text(encoding="utf-8")
@@ -395,6 +444,7 @@ def test_the_table_names_what_the_loaders_have(monkeypatch: pytest.MonkeyPatch) 
             assert known, f"{name}: {attribute}"
         for key in () if entry.stems else (entry.audio, *entry.files):
             assert f'get_path("{key}")' in source, f"{name}: {key}"
+        assert set(entry.remotes) <= set(module.REMOTES or ())
         assert set(entry.sounds) | {f for of in entry.classes.values() for f in of} <= EVERY
 
 
