@@ -45,7 +45,9 @@ class Budget:
         if max_cost is not None and not max_cost >= 0:
             raise UserError(f"--max-cost is {max_cost}; give 0 or more.")
         if max_cost is not None and prices is None:
-            raise UserError("--max-cost needs the model's prices; give them, for a million tokens read and written, or leave it out.")
+            raise UserError(
+                "--max-cost needs the model's prices; give them, for a million tokens read and written, or leave it out."
+            )
         self.prices, self.max_cost = prices, max_cost
         self._spent = 0.0
         self._lock = threading.Lock()

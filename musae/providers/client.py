@@ -1,4 +1,4 @@
-"""Asks a provider: answers in order, checked against their schema, kept, counted; whatever goes wrong is `unscored`, with a reason."""
+"""Asks a provider: answers in order, checked, kept and counted; whatever goes wrong is `unscored`, with a reason."""
 
 from __future__ import annotations
 
@@ -45,14 +45,13 @@ class Client:
         """The answer to each request, in order. Equal requests are asked once; after a `fatal` failure nothing more is asked."""
         sent = [self._as_sent(request) for request in requests]
         names = [key(self.provider, request) for request in sent]
-        first = {name: request for name, request in zip(reversed(names), reversed(sent), strict=True)}
-        order = list(dict.fromkeys(names))
+        asked = dict(zip(names, sent, strict=True))
         run = _Run()
         if self.provider.concurrency == 1:
-            found = {name: self._answer(name, first[name], run) for name in order}
+            found = {name: self._answer(name, asked[name], run) for name in asked}
         else:
             with ThreadPoolExecutor(self.provider.concurrency) as pool:
-                found = dict(zip(order, pool.map(lambda name: self._answer(name, first[name], run), order), strict=True))
+                found = dict(zip(asked, pool.map(lambda name: self._answer(name, asked[name], run), asked), strict=True))
         answers, seen = [], set()
         for name in names:
             again = name in seen
@@ -184,4 +183,3 @@ class _Call:
 def _most_written(request: Request) -> int:
     """The most tokens that one reply may have."""
     return 1 if request.options else request.sampling.max_tokens
-

@@ -65,9 +65,7 @@ def load(
 class Endpoint(Provider):
     """One model at one endpoint."""
 
-    def __init__(
-        self, argument: str, key_variable: str, revision: str, audio: bool, concurrency: int, limits: Limits
-    ) -> None:
+    def __init__(self, argument: str, key_variable: str, revision: str, audio: bool, concurrency: int, limits: Limits) -> None:
         base, self._name = _parts(argument)
         self.card = card(argument)
         self.model = f"{base}#{self._name}"
@@ -176,7 +174,9 @@ def _likelihoods(body: dict[str, Any], options: tuple[str, ...]) -> Reply:
     choice, _, used = _choice(body)
     reply = Reply(**used)
     try:
-        listed = [(str(top["token"]).strip().lower(), float(top["logprob"])) for top in choice["logprobs"]["content"][0]["top_logprobs"]]
+        listed = [
+            (str(top["token"]).strip().lower(), float(top["logprob"])) for top in choice["logprobs"]["content"][0]["top_logprobs"]
+        ]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise Unanswered("the endpoint gives no log-probabilities", "passing", reply) from error
     found: dict[str, list[float]] = {option: [] for option in options}

@@ -45,7 +45,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value, least in (
-            ("per_minute", self.per_minute, 0), ("timeout", self.timeout, 0), ("attempts", self.attempts, 0)
+            ("per_minute", self.per_minute, 0),
+            ("timeout", self.timeout, 0),
+            ("attempts", self.attempts, 0),
         ):
             if value is not None and not value > least:
                 raise UserError(f"{name} is {value}; give more than {least}.")
@@ -114,7 +116,11 @@ class Connection:
                         return 0, late, None
                     if len(received) > LARGEST:
                         return 0, f"the endpoint's body has more than {LARGEST} bytes", None
-                return response.status_code, received.decode("utf-8", "replace"), _retry_after(response.headers.get("Retry-After"))
+                return (
+                    response.status_code,
+                    received.decode("utf-8", "replace"),
+                    _retry_after(response.headers.get("Retry-After")),
+                )
         except requests.Timeout:
             return 0, late, None
         except requests.RequestException as error:

@@ -38,7 +38,7 @@ def card(argument: str) -> ProviderCard:
 
 
 def load(argument: str = "") -> Local:
-    """The model, which is read when it is first asked. Raises UserError where its package is not installed, or there is no file."""
+    """The model, which is read when it is first asked. Raises UserError where its package, or the file, is missing."""
     if importlib.util.find_spec("gguf") is None:
         raise UserError(f"the local language model needs the package gguf; {INSTALL}.")
     if argument:
@@ -73,7 +73,7 @@ class Local(Provider):
         read = sum(map(len, prompt))
         if read + request.sampling.max_tokens > reader.context:
             raise Unanswered(
-                f"{read} tokens of messages and {request.sampling.max_tokens} of answer exceed the context of {reader.context} tokens",
+                f"{read} tokens of messages and {request.sampling.max_tokens} of answer exceed the context of {reader.context}",
                 "stable",
             )
         state = reader.read(prompt)

@@ -72,7 +72,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One question. It is answered by an object that fits `schema`, or by the log-probabilities of `options`: give one of the two."""
+    """One question, which is answered by an object that fits `schema` or by the log-probabilities of `options`."""
 
     messages: tuple[Message, ...]
     """Messages that many requests share go first: a local model reads them once."""
@@ -130,7 +130,7 @@ class Answer:
     unscored: str = ""
     """Why there is no value; empty where there is one."""
     tokens_in: int = 0
-    """Of all exchanges made in this run for this answer; as `tokens_out`, `cost` and `seconds`, 0 where it was kept from before."""
+    """Of all exchanges made for it in this run; as `tokens_out`, `cost` and `seconds`, 0 where it was kept from before."""
     tokens_out: int = 0
     cost: float | None = 0.0
     """In the currency of the prices; None where prices are not known."""

@@ -31,7 +31,7 @@ def problem(value: Any, schema: Mapping[str, Any]) -> str:
 
 
 def parse(text: str, schema: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """The first JSON object in a text that fits the schema, and an empty string; or None, and what is wrong with the first object.
+    """The first JSON object in a text that fits the schema, and ""; or None, and what is wrong with the first object.
 
     Prose and code fences around it are passed over.
     """
