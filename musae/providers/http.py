@@ -193,7 +193,7 @@ def _said(text: str) -> str:
     try:
         said = json.loads(text)
         said = said.get("error", said) if isinstance(said, dict) else said
-        text = str(said.get("message", said)) if isinstance(said, dict) else str(said)
+        text = str(said.get("message", said) if isinstance(said, dict) else said) if said else ""
     except ValueError:
         pass
     return " ".join(text.split())[:200] or "no message"
