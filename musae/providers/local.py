@@ -90,5 +90,5 @@ class Local(Provider):
         if self._reader is None:
             from musae.providers.reader import Reader
 
-            self._reader = Reader(self._path)
+            self._reader = Reader.from_gguf(self._path)
         return self._reader

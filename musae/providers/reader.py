@@ -41,24 +41,28 @@ NOTHING = State((), torch.empty(0))
 
 
 class Reader:
-    """A model and its tokenizer, read from a GGUF file into float32 (13 to 19 s for 135 M parameters)."""
+    """A causal language model of transformers, and its tokenizer with a chat form."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises UserError for a file that transformers cannot read."""
+    def __init__(self, tokenizer: Any, model: Any) -> None:
+        self.tokenizer, self.model = tokenizer, model.eval().requires_grad_(False)
+        self.context = int(model.config.max_position_embeddings)
+        self._kept: list[tuple[Tokens, State]] = []
+
+    @classmethod
+    def from_gguf(cls, path: Path) -> Reader:
+        """What a GGUF file holds, in float32. Raises UserError for a file that transformers cannot read."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self.tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+                tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
                 model: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
         except (ValueError, OSError, KeyError, NotImplementedError) as error:
             raise UserError(
                 f"{path}: transformers cannot read it ({error}); give a GGUF file of a family that it knows."
             ) from error
-        self.model: Any = model.eval().requires_grad_(False)
-        self.context = int(model.config.max_position_embeddings)
-        self._kept: list[tuple[Tokens, State]] = []
+        return cls(tokenizer, model)
 
     def encode(self, text: str) -> Tokens:
         """Tokens of a text, none added."""
