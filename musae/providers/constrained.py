@@ -2,8 +2,8 @@
 
 What the schema leaves no choice about is written without asking. Where it names values (enum, const, boolean, a bounded number,
 the branches of anyOf or oneOf, whether an array goes on) they are compared by their likelihood; free text is written token by
-token, without the characters that JSON would have to escape. An answer fits its schema by construction, except for `pattern`,
-`format` and `minLength`, which are not looked at.
+token, without the characters that JSON would have to escape. An answer fits its schema by construction, except for `pattern`
+and `format`, which are not looked at.
 """
 
 from __future__ import annotations
@@ -67,18 +67,22 @@ class _Writer:
         self._read()
         return self._pick(torch.tensor(self.reader.likelihoods(self.state, [self.held + option for option in options])))
 
-    def string(self, most: int) -> None:
-        """Free text of at most so many characters, within the opening quote and the closing one, which is held back."""
+    def string(self, least: int, most: int) -> None:
+        """Free text of so many characters, after its opening quote; the closing one is held back.
+
+        At its limit it is cut before the word that would not end in time.
+        """
         self._read()
         inside, ends = self.reader.text_tokens
         text = ""
         while self.left > 0:
-            token = self._pick(self.state.log_p.masked_fill(~(inside | ends), -torch.inf))
+            may = inside | ends if len(text) >= least else inside
+            token = self._pick(self.state.log_p.masked_fill(~may, -torch.inf))
             piece = self.reader.tokenizer.decode([token])
             if ends[token]:
                 break
             if len(text) + len(piece) > most:
-                text = text[: text.rfind(" ")] if " " in text else text
+                text = text[: text.rfind(" ")] if text.rfind(" ") >= max(least, 1) else text
                 break
             self.left -= 1
             text += piece
@@ -119,7 +123,7 @@ class _Walk:
             self._array(schema, gap)
         elif schema.get("type") == "string":
             self.writer.put(f'{gap}"')
-            self.writer.string(int(schema.get("maxLength", TEXT)))
+            self.writer.string(int(schema.get("minLength", 0)), int(schema.get("maxLength", TEXT)))
         else:
             raise _unwritable(schema, "give a type that is written here, or an enum")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -153,12 +154,12 @@ def _with(content: Any, text: str) -> Any:
 
 
 def _text(body: dict[str, Any]) -> Reply:
-    choice, message, used = _choice(body)
+    choice, message, reply = _choice(body)
     text = message.get("content")
     if isinstance(text, list):
         text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
     reason = choice.get("finish_reason")
-    reply = Reply(text if isinstance(text, str) else "", cut=reason == "length", **used)
+    reply = replace(reply, text=text if isinstance(text, str) else "", cut=reason == "length")
     if refusal := message.get("refusal"):
         raise Unanswered(f"the model refuses: {' '.join(str(refusal).split())[:200]}", "stable", reply)
     if reason == "content_filter":
@@ -171,8 +172,7 @@ def _likelihoods(body: dict[str, Any], options: tuple[str, ...]) -> Reply:
 
     Case and spaces around a token do not count. An option of which no token is listed gets the least one's, an upper bound.
     """
-    choice, _, used = _choice(body)
-    reply = Reply(**used)
+    choice, _, reply = _choice(body)
     try:
         listed = [
             (str(top["token"]).strip().lower(), float(top["logprob"])) for top in choice["logprobs"]["content"][0]["top_logprobs"]
@@ -187,7 +187,7 @@ def _likelihoods(body: dict[str, Any], options: tuple[str, ...]) -> Reply:
     if not any(found.values()):
         raise Unanswered(f"none of {', '.join(options)} is among the {len(listed)} likeliest first tokens", "stable", reply)
     least = min(value for _, value in listed)
-    return Reply(likelihoods=tuple(_log_sum(found[option]) if found[option] else least for option in options), **used)
+    return replace(reply, likelihoods=tuple(_log_sum(found[option]) if found[option] else least for option in options))
 
 
 def _log_sum(values: list[float]) -> float:
@@ -195,15 +195,15 @@ def _log_sum(values: list[float]) -> float:
     return most + math.log(sum(math.exp(value - most) for value in values))
 
 
-def _choice(body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, int | None]]:
-    """The first choice, its message, and the tokens used. Raises Unanswered for a body of another form."""
+def _choice(body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Reply]:
+    """The first choice, its message, and a reply with the tokens used. Raises Unanswered for a body of another form."""
     try:
         choice = body["choices"][0]
         message = choice["message"]
         usage = body.get("usage") or {}
-        used = {"tokens_in": usage.get("prompt_tokens"), "tokens_out": usage.get("completion_tokens")}
-        if not isinstance(message, dict) or not all(isinstance(count, int | None) for count in used.values()):
+        used = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if not isinstance(message, dict) or not all(isinstance(count, int | None) for count in used):
             raise TypeError
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise Unanswered("the endpoint's body is no chat completion", "passing") from error
-    return choice, message, used
+    return choice, message, Reply(tokens_in=used[0], tokens_out=used[1])

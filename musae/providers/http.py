@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import requests
-import requests.auth
 import urllib3
 
 from musae.errors import UserError
@@ -162,7 +161,7 @@ class Connection:
 NOBODY = "nobody answers at the endpoint's address"
 
 
-class _Bearer(requests.auth.AuthBase):
+class _Bearer:
     """The key, put into a request as it is sent; without one, nothing: requests would else look into ~/.netrc."""
 
     def __init__(self, key: str) -> None:

@@ -102,30 +102,33 @@ class Reader:
     def likelihoods(self, state: State, options: Sequence[str]) -> list[float]:
         """Natural log-probability of each option as what comes next.
 
-        Options of several tokens are read at once, as one row in which each sees the state and itself.
+        Options of several tokens are read at once, as a tree in one row: each token sees the state and its own ancestors, and
+        beginnings that options share are read once.
         """
         coded = [self.encode(option) for option in options]
+        nodes: dict[Tokens, int] = {}
+        for tokens in coded:
+            for m in range(1, len(tokens)):
+                nodes.setdefault(tokens[:m], len(nodes))
         found = [float(state.log_p[tokens[0]]) for tokens in coded]
-        owner = [n for n, tokens in enumerate(coded) for _ in tokens[:-1]]
-        if not owner:
+        if not nodes:
             return found
-        place = [m for tokens in coded for m in range(len(tokens) - 1)]
-        owners = torch.tensor(owner)
-        sees = (owners[:, None] == owners[None, :]).tril()
-        mask = torch.cat([torch.ones(len(owner), state.length, dtype=torch.bool), sees], 1)
-        hidden = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
+        sees = torch.zeros(len(nodes), state.length + len(nodes), dtype=torch.bool)
+        sees[:, : state.length] = True
+        for path, n in nodes.items():
+            sees[n, [state.length + nodes[path[:m]] for m in range(1, len(path) + 1)]] = True
         logits = self.model(
-            input_ids=torch.tensor([[token for tokens in coded for token in tokens[:-1]]]),
-            attention_mask=hidden[None, None],
-            position_ids=torch.tensor([place]) + state.length,
+            input_ids=torch.tensor([[path[-1] for path in nodes]]),
+            attention_mask=torch.zeros(sees.shape).masked_fill(~sees, torch.finfo(torch.float32).min)[None, None],
+            position_ids=torch.tensor([[state.length + len(path) - 1 for path in nodes]]),
             past_key_values=_cache(state),
             use_cache=True,
         ).logits[0]
-        following = torch.tensor([token for tokens in coded for token in tokens[1:]])
-        values = logits.float().log_softmax(-1).gather(1, following[:, None])[:, 0]
-        for n, value in zip(owner, values.tolist(), strict=True):
-            found[n] += value
-        return found
+        log_p = logits.float().log_softmax(-1)
+        return [
+            first + sum(float(log_p[nodes[tokens[:m]], tokens[m]]) for m in range(1, len(tokens)))
+            for first, tokens in zip(found, coded, strict=True)
+        ]
 
     @cached_property
     def text_tokens(self) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,7 @@ LABEL = {
     "type": "object",
     "$defs": {"claim": CLAIM},
     "properties": {
-        "name": {"type": "string", "maxLength": 20},
+        "name": {"type": "string", "minLength": 3, "maxLength": 20},
         "note": {"type": "string"},
         "confidence": {"type": "number", "minimum": 0, "maximum": 1},
         "maybe": {"type": ["string", "null"], "maxLength": 5},
