@@ -14,10 +14,7 @@ from musae.providers.cache import AnswerCache, key
 from musae.providers.provider import Answer, Clip, Message, Provider, Reply, Request, Unanswered
 from musae.providers.schema import LONGEST, parse
 
-REPAIR = (
-    "That answer does not fit the schema: {problem}. Answer again, with one JSON object that fits the schema and nothing else.\n"
-    "JSON schema: {schema}"
-)
+REPAIR = "That answer does not fit the schema: {problem}. Answer again."
 """What a model is told of an answer that does not fit; raise `musae.providers.cache.FORM` when it changes."""
 
 
@@ -124,8 +121,7 @@ class Client:
             return Answer(value)
         if reply.cut:
             raise Unanswered(f"the answer was cut off after {request.sampling.max_tokens} tokens", "stable")
-        told = REPAIR.format(problem=wrong, schema=json.dumps(schema, ensure_ascii=False))
-        turns = (Message("assistant", (reply.text or "{}",)), Message("user", (told,)))
+        turns = (Message("assistant", (reply.text or "{}",)), Message("user", (REPAIR.format(problem=wrong),)))
         value, wrong = parse(call.make(replace(request, messages=request.messages + turns)).text, schema)
         if value is None:
             raise Unanswered(f"no valid answer after one repair: {wrong}"[:LONGEST], "stable")

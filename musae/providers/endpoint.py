@@ -28,6 +28,8 @@ CARD = ProviderCard(
 REVISION = "chat-1"
 """Raised whenever a request is put to an endpoint in another way."""
 FORM = "Answer with one JSON object that fits this JSON schema, and nothing else:\n"
+OPTIONAL = {"response_format": ("response_format", "json_schema"), "seed": ("seed",)}
+"""What is left out where an endpoint's complaint has one of these words."""
 TOP = 20
 """Likeliest first tokens that are asked for; the most that OpenAI gives."""
 CONTEXT = ("context_length", "context length", "context size", "context window", "maximum context", "too many tokens")
@@ -74,8 +76,8 @@ class Endpoint(Provider):
         self.hears, self.concurrency = audio, concurrency
         self.free = False
         self._connection = Connection(f"{base}/chat/completions", key_variable, limits)
-        self._plain = False
         self._limit = "max_tokens"
+        self._unknown: set[str] = set()
 
     def __repr__(self) -> str:
         return f"Endpoint({self.model!r})"
@@ -83,27 +85,27 @@ class Endpoint(Provider):
     def reply(self, request: Request) -> Reply:
         """One exchange; what an older or newer server will not take is put another way, once."""
         while True:
+            sent = self._body(request)
             try:
-                body = self._connection.post(self._body(request))
+                body = self._connection.post(sent)
             except Failure as failure:
-                if self._put_another_way(failure, request):
+                if self._put_another_way(failure, sent):
                     continue
                 long = failure.status in (400, 413, 422) and any(words in str(failure).lower() for words in CONTEXT)
                 raise Unanswered(str(failure), "stable" if long else failure.kind) from failure
             return _likelihoods(body, request.options) if request.options else _text(body)
 
-    def _put_another_way(self, failure: Failure, request: Request) -> bool:
-        """Whether a request may be repeated without `response_format`, or with OpenAI's newer name of the limit on tokens."""
+    def _put_another_way(self, failure: Failure, sent: dict[str, Any]) -> bool:
+        """Whether it helps to leave out a schema or a seed that is not known, or to use OpenAI's newer name of the limit on tokens."""
         if failure.status not in (400, 422):
             return False
         said = str(failure)
-        if request.schema is not None and not self._plain and any(word in said for word in ("response_format", "json_schema")):
-            self._plain = True
-            return True
-        if self._limit == "max_tokens" and "max_completion_tokens" in said:
+        if "max_tokens" in sent and "max_completion_tokens" in said:
             self._limit = "max_completion_tokens"
             return True
-        return False
+        unknown = {name for name, words in OPTIONAL.items() if name in sent and any(word in said for word in words)}
+        self._unknown |= unknown
+        return bool(unknown)
 
     def _body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
@@ -111,14 +113,14 @@ class Endpoint(Provider):
         body: dict[str, Any] = {"model": self._name, "messages": messages, "seed": sampling.seed}
         if sampling.temperature is not None:
             body["temperature"] = sampling.temperature
-        if request.options:
-            return body | {self._limit: 1, "logprobs": True, "top_logprobs": TOP}
-        schema = dict(request.schema or {})
-        messages[-1]["content"] = _with(messages[-1]["content"], FORM + json.dumps(schema, ensure_ascii=False))
-        body[self._limit] = sampling.max_tokens
-        if not self._plain:
+        if request.schema is None:
+            body |= {self._limit: 1, "logprobs": True, "top_logprobs": TOP}
+        else:
+            schema = dict(request.schema)
+            messages[-1]["content"] = _with(messages[-1]["content"], FORM + json.dumps(schema, ensure_ascii=False))
+            body[self._limit] = sampling.max_tokens
             body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
-        return body
+        return {name: value for name, value in body.items() if name not in self._unknown}
 
 
 def _parts(argument: str) -> tuple[str, str]:
@@ -174,11 +176,10 @@ def _likelihoods(body: dict[str, Any], options: tuple[str, ...]) -> Reply:
     """
     choice, _, reply = _choice(body)
     try:
-        listed = [
-            (str(top["token"]).strip().lower(), float(top["logprob"])) for top in choice["logprobs"]["content"][0]["top_logprobs"]
-        ]
+        tops = [(str(top["token"]), float(top["logprob"])) for top in choice["logprobs"]["content"][0]["top_logprobs"]]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise Unanswered("the endpoint gives no log-probabilities", "passing", reply) from error
+    listed = [(token.strip().lower(), value) for token, value in tops if math.isfinite(value)]
     found: dict[str, list[float]] = {option: [] for option in options}
     for token, value in listed:
         begun = [option for option in options if token and option.strip().lower().startswith(token)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from musae.card import ProviderCard
 from musae.errors import UserError
@@ -81,10 +81,6 @@ class Local(Provider):
             return Reply(likelihoods=tuple(reader.likelihoods(state, request.options)), tokens_in=read, tokens_out=1)
         text, written = constrained.write(reader, state, request.schema or {}, request.sampling)
         return Reply(text, tokens_in=read, tokens_out=written, cut=written >= request.sampling.max_tokens)
-
-    def tokens(self, request: Request) -> int:
-        """Exactly how many tokens the messages have."""
-        return cast(int, sum(map(len, self._loaded().prompt(request.messages))))
 
     def _loaded(self) -> Any:
         if self._reader is None:

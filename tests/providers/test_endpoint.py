@@ -179,18 +179,23 @@ def test_nobody_listens():
     assert client.totals.calls == 1
 
 
-def test_a_server_that_knows_no_schemas_and_one_that_knows_a_newer_limit():
-    def old(body):
-        return Step("response_format is not supported", 400) if "response_format" in body else said(json.dumps(GOOD))
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("response_format", "response_format is not supported"),
+        ("seed", "extra fields: seed"),
+        ("max_tokens", "use max_completion_tokens"),
+    ],
+)
+def test_a_server_that_does_not_know_a_parameter(name, complaint):
+    def strict(body):
+        return Step({"error": {"message": complaint}}, 400) if name in body else said(json.dumps(GOOD))
 
-    found, got = answers(old, ask("a"), ask("b"), concurrency=1)
+    found, got = answers(strict, ask("a"), ask("b"), concurrency=1)
     assert [answer.value for answer in found] == [GOOD] * 2
-    assert len(got) == 3
-
-    def new(body):
-        return Step("use max_completion_tokens", 400) if "max_tokens" in body else said(json.dumps(GOOD))
-
-    assert one(new)[0].value == GOOD
+    assert [name in call["body"] for call in got] == [True, False, False]
+    assert answers(strict, *map(ask, "abcdef"), concurrency=6)[0][5].value == GOOD
+    assert one([Step({"error": {"message": complaint}}, 400)])[0].unscored == f"HTTP 400: {complaint}"
 
 
 def test_likelihoods():
@@ -200,6 +205,7 @@ def test_likelihoods():
     body = got[0]["body"]
     assert (body["max_tokens"], body["logprobs"], body["top_logprobs"]) == (1, True, 20)
     assert one([first_tokens(Yes=-1.0, maybe=-9.0)], request)[0].value == {"yes": -1.0, "no": -9.0}
+    assert one([first_tokens(Yes=-1.0, no=float("-inf"), maybe=-9.0)], request)[0].value == {"yes": -1.0, "no": -9.0}
     assert one([first_tokens(maybe=-9.0)], request)[0].unscored == "none of yes, no is among the 1 likeliest first tokens"
     assert one([said("yes")], request)[0].unscored == "the endpoint gives no log-probabilities"
 
