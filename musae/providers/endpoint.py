@@ -96,7 +96,7 @@ class Endpoint(Provider):
             return _likelihoods(body, request.options) if request.options else _text(body)
 
     def _put_another_way(self, failure: Failure, sent: dict[str, Any]) -> bool:
-        """Whether it helps to leave out a schema or a seed that is not known, or to use OpenAI's newer name of the limit on tokens."""
+        """Whether to ask again: without what is not known there, or with the newer name of the limit on tokens."""
         if failure.status not in (400, 422):
             return False
         said = str(failure)
