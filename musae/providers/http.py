@@ -19,7 +19,7 @@ import urllib3
 
 from musae.errors import UserError
 
-LARGEST = 2**24
+LARGEST = 2**20
 """Bytes of a body: more is no answer."""
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 """Statuses after which the same request may succeed."""
@@ -95,7 +95,7 @@ class Connection:
             if wait is not None and wait > self.limits.longest_wait:
                 raise Failure(f"{reason} (it asks to wait {wait:.0f} s)", "passing", status)
             if attempt + 1 < self.limits.attempts:
-                self._pause(self.limits.backoff * 2**attempt if wait is None else wait, everyone=wait is not None)
+                self._pause(max(wait or 0.0, self.limits.backoff * 2**attempt), everyone=wait is not None)
         raise Failure(f"{reason}, {self.limits.attempts} times", "fatal" if reason == NOBODY else "passing", status)
 
     def _send(self, body: dict[str, Any], key: str) -> tuple[int, str, float | None]:
@@ -109,7 +109,7 @@ class Connection:
                 self.url, json=body, auth=_Bearer(key), timeout=self.limits.timeout, stream=True, allow_redirects=False
             ) as response:
                 received = bytearray()
-                for piece in response.iter_content(2**12):
+                for piece in response.iter_content(16):  # a longer piece is waited for whole, past the time-out
                     received += piece
                     if time.monotonic() > end:
                         return 0, late, None
@@ -127,7 +127,8 @@ class Connection:
                 return 0, late, None
             if isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError):
                 return 0, "the endpoint's body broke off", None
-            if error.args and isinstance(error.args[0], urllib3.exceptions.MaxRetryError):
+            hindered = isinstance(error, requests.exceptions.SSLError | requests.exceptions.ProxyError)
+            if error.args and isinstance(error.args[0], urllib3.exceptions.MaxRetryError) and not hindered:
                 return 0, NOBODY, None
             return 0, f"the connection to the endpoint failed ({type(error).__name__})", None
 

@@ -20,11 +20,14 @@ def first_tokens(**log_p):
 
 
 class Step:
-    """One response: a status, a body, headers; `late` seconds before it, or only its first `cut` bytes."""
+    """One response: a status, a body, headers.
 
-    def __init__(self, body, status=200, headers=None, late=0.0, cut=None):
+    It comes `late` seconds later, with `drip` seconds after each byte, or is only its first `cut` bytes.
+    """
+
+    def __init__(self, body, status=200, headers=None, late=0.0, drip=0.0, cut=None):
         self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.status, self.headers, self.late, self.cut = status, headers or {}, late, cut
+        self.status, self.headers, self.late, self.drip, self.cut = status, headers or {}, late, drip, cut
 
 
 @contextmanager
@@ -45,7 +48,12 @@ def serving(script):
             for name, value in step.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(step.body[: step.cut])
+            if step.drip:
+                for byte in step.body:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(step.drip)
+            else:
+                self.wfile.write(step.body[: step.cut])
             self.close_connection = True
 
         def log_message(self, *_):

@@ -112,6 +112,7 @@ def test_what_does_not_fit_is_sent_back_once(text, told):
         (Step("", 302, {"Location": "http://127.0.0.1:9/"}), "HTTP 302: no message"),
         (Step(b"overloaded", 500), "HTTP 500: overloaded, 3 times"),
         (Step(said("{}"), cut=20), "the endpoint's body broke off, 3 times"),
+        (said("x" * 2**20), "the endpoint's body has more than 1048576 bytes, 3 times"),
     ],
 )
 def test_unscored_with_a_reason(body, reason):
@@ -143,9 +144,12 @@ def test_retry_after_holds_all_back():
     assert len(got) == 1
 
 
-def test_an_endpoint_that_is_late():
-    answer, got = one([Step(said("{}"), late=0.5)], limits=replace(QUICK, timeout=0.1, attempts=2))
+@pytest.mark.parametrize("step", [Step(said("{}"), late=0.5), Step(said("{}"), drip=0.03)])
+def test_an_endpoint_that_is_late(step):
+    start = time.monotonic()
+    answer, got = one([step], limits=replace(QUICK, timeout=0.1, attempts=2))
     assert (answer.unscored, len(got)) == ("no answer within 0.1 s, 2 times", 2)
+    assert time.monotonic() - start < 2
 
 
 def test_rate_limit():
