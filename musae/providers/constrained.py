@@ -138,7 +138,7 @@ class _Walk:
         self.writer.put(chosen.removesuffix('"'), '"' if chosen.endswith('"') else "")
 
     def _object(self, schema: Schema, gap: str) -> None:
-        wanted = [name for name in schema.get("properties", {}) if name in schema.get("required", ())]
+        wanted = _required(schema)
         self.writer.put(gap + "{")
         for n, name in enumerate(wanted):
             last = n + 1 == len(wanted)
@@ -207,9 +207,14 @@ class _Walk:
         if values is not None:
             return _json(values[0]) if len(values) == 1 else '"' if all(isinstance(value, str) for value in values) else ""
         if schema.get("type") == "object":
-            wanted = [name for name in schema.get("properties", {}) if name in schema.get("required", ())]
+            wanted = _required(schema)
             return f"{{{_json(wanted[0])}: {self._lead(schema['properties'][wanted[0]])}" if wanted else "{}"
         return {"array": "[", "string": '"'}.get(str(schema.get("type")), "")
+
+
+def _required(schema: Schema) -> list[str]:
+    """Names of the required properties, in the order in which the schema describes them."""
+    return [name for name in schema.get("properties", {}) if name in schema.get("required", ())]
 
 
 def _numbers(schema: Schema) -> list[int | float]:
