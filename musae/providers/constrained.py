@@ -8,6 +8,7 @@ and `format`, which are not looked at.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -116,7 +117,10 @@ class _Walk:
             texts = [gap + _json(value) for value in values]
             self._named(texts, after)
         elif branches := self._branches(schema):
-            self.value(branches[self.writer.choose([gap + self._lead(branch) for branch in branches])], gap, after)
+            leads = [self._lead(branch) for branch in branches]
+            if any(not lead or other.startswith(lead) for lead, other in itertools.permutations(leads, 2)):
+                raise _unwritable(schema, "give alternatives that begin differently, by a const, say")
+            self.value(branches[self.writer.choose([gap + lead for lead in leads])], gap, after)
         elif schema.get("type") == "object":
             self._object(schema, gap)
         elif schema.get("type") == "array":
@@ -192,6 +196,9 @@ class _Walk:
             return [True, False]
         if schema.get("type") == "null":
             return [None]
+        if branches := self._branches(schema):
+            found = [self._values(branch) for branch in branches]
+            return None if None in found else [value for values in found for value in values or ()]
         return _numbers(schema) if schema.get("type") in ("integer", "number") else None
 
     def _branches(self, schema: Schema) -> list[Schema]:

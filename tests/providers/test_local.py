@@ -44,9 +44,10 @@ LABEL = {
         "tags": {"type": "array", "items": {"enum": ["a", "a b", 'q"q']}, "maxItems": 3, "uniqueItems": True},
         "claims": {"type": "array", "items": {"$ref": "#/$defs/claim"}, "maxItems": 3},
         "grid": {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 3}, "minItems": 1, "maxItems": 2},
+        "bars": {"type": ["integer", "null"], "minimum": 1, "maximum": 8},
         "inner": {"type": "object", "properties": {"only": {"enum": [None, 1, "x"]}}, "required": ["only"]},
     },
-    "required": ["name", "confidence", "maybe", "tags", "claims", "grid", "inner"],
+    "required": ["name", "confidence", "maybe", "tags", "claims", "grid", "bars", "inner"],
     "additionalProperties": False,
 }
 
@@ -121,6 +122,8 @@ def test_the_likeliest_value_is_chosen():
         ({"type": "integer", "minimum": 1}, "give minimum and maximum"),
         ({"not": {"const": 1}}, "not is not written"),
         ({}, "give a type"),
+        ({"anyOf": [{"type": "string"}, {"enum": ["a", "b"]}]}, "begin differently"),
+        ({"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1, "maximum": 2}]}, "begin differently"),
     ],
 )
 def test_forms_that_cannot_be_written(part, remedy):
