@@ -118,6 +118,15 @@ class EstimatorCard(Card):
     """As in `GeneratorCard`."""
 
 
+class ProviderCard(Card):
+    """A way to ask a language model."""
+
+    source: str
+    """The model and its licence, or the interface that is spoken."""
+    argument: str = ""
+    """As in `GeneratorCard`."""
+
+
 class SuiteCard(Card):
     """A frozen list of what a table refers to: tasks, corpora, sizes and seeds under one name."""
 

@@ -20,6 +20,7 @@ LAYERS = {
     "musae.results": 0,
     "musae.suites": 0,
     "musae.kernels": 1,
+    "musae.providers": 1,
     "musae.corpora": 2,
     "musae.generators": 2,
     "musae.estimators": 2,

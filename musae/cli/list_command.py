@@ -11,7 +11,7 @@ from musae.errors import UserError
 @click.command("list")
 @click.argument("kind", required=False, type=click.Choice(list(registry.KINDS)))
 def command(kind: str | None) -> None:
-    """Show what there is: methods, tasks, corpora, generators, estimators, suites, plug-ins included.
+    """Show what there is: methods, tasks, corpora, generators, estimators, providers, suites, plug-ins included.
 
     What is broken is listed as such, and warned of on standard error.
 
