@@ -1,6 +1,6 @@
 """Labels: can a latent be told in a few words that are true on other pieces?
 
-The statistical explainer (`musae.labels.explain_statistically`) labels up to `musae.labels.evidence.LATENTS` latents on half of the
+The statistical explainer (`musae.labels.explain_statistically`) labels up to `musae.labels.evidence.LATENTS` latents on half the
 pieces with a claim of a closed vocabulary, or abstains; the truth judge (`musae.labels.judge_truth`) checks the claims on the
 other half. Which latents, and when they fire: `musae.labels.evidence`. Of the explainers it is the ceiling: it chooses by what is
 measured.
@@ -9,9 +9,10 @@ measured.
 - ``balanced_accuracy``: half of one plus that; ``label_precision`` and ``label_recall``: of the claims that were made.
 - ``labelled_share`` of the latents, and ``latents``, how many were taken; ``eligible_latents``, of how many.
 
-Rows by kind of claim have it as their label and are means over the claims of that kind. A set with few eligible latents is judged
-by these few: read ``latents`` too. Chance is one claim for all latents, the commonest; ``shuffled_labels`` deals the labels out at
-random among latents; ``empty_label`` abstains, 0 by definition; permuted labels are explained and judged on permuted annotations.
+Rows by kind of claim have it as their label and are means over the claims of that kind. A set with few eligible latents is
+judged by these few: read ``latents`` too. Chance is one claim for all latents, the commonest; ``shuffled_labels`` deals the
+labels out at random among latents; ``empty_label`` abstains, 0 by definition; permuted labels are explained and judged on
+permuted annotations.
 """
 
 from __future__ import annotations

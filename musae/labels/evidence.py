@@ -1,8 +1,8 @@
 """Which latents are labelled, where they fire, and what an explainer sees of them.
 
-Pieces are split in two halves, fixed by the corpus revision: one to explain a latent on, the other to judge the label on. A latent
-fires on a row where its value exceeds `LEVEL` of a high quantile of its positive values on the explaining half: a code that is
-never quite zero has no other silence. The value of a clip is the mean over its frames, the paper's aggregation.
+Pieces are split in two halves, fixed by the corpus revision: one to explain a latent on, the other to judge the label on. A
+latent fires on a row where its value exceeds `LEVEL` of a high quantile of its positive values on the explaining half: a code
+that is never quite zero has no other silence. The value of a clip is the mean over its frames, the paper's aggregation.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Firing:
 def explaining(data: HeldOut) -> NDArray[np.bool_]:
     """Which pieces ``[G]`` labels are found on; the others judge them."""
     order = spread.random(data.corpus_revision, "label halves").permutation(data.pieces)
-    return order % 2 == 0
+    half: NDArray[np.bool_] = order % 2 == 0
+    return half
 
 
 def groups(data: HeldOut, unit: Unit) -> NDArray[np.int64]:
@@ -81,10 +82,12 @@ def firing(features: Features, data: HeldOut, limit: int = LATENTS) -> Firing:
         "frames": np.stack([_column(columns, j) for j in latents], 1) if chosen else np.zeros((len(pieces), 0), np.float32),
         "clips": features.clip_means[:, latents],
     }
-    at: dict[Unit, NDArray[np.bool_]] = {
-        unit: np.stack([_fires(v, known) for v in values[unit].T], 1) if chosen else np.zeros(values[unit].shape, bool)
-        for unit, known in (("frames", rows), ("clips", clips))
-    }
+    known: dict[Unit, NDArray[np.int64]] = {"frames": rows, "clips": clips}
+    at: dict[Unit, NDArray[np.bool_]] = {}
+    for unit, found in values.items():
+        at[unit] = np.zeros(found.shape, np.bool_)
+        for i, column in enumerate(found.T):
+            at[unit][:, i] = _fires(column, known[unit])
     return Firing(latents, at, values, eligible)
 
 
@@ -138,7 +141,7 @@ class Evidence:
 
 
 def evidence(firing: Firing, column: int, data: HeldOut, level: str, judging: bool = False, count: int = 10) -> Evidence:
-    """The evidence on one of the chosen latents, by its column in `firing`; at most `count` of each kind, each of another clip."""
+    """The evidence on one of the chosen latents, by its column in `firing`; at most `count` of a kind, each of another clip."""
     half = explaining(data) != judging
     values, fires, frames = firing.values["frames"][:, column], firing.at["frames"], data.x.shape[1]
     rows = np.flatnonzero(half[groups(data, "frames")])

@@ -1,15 +1,16 @@
 """The statistical explainer: for each latent the claim that best tells where it fires, if any is significant.
 
-It is the ceiling among explainers, not a rival: it chooses by the very figure that the truth judge measures (the Youden index), on
-other pieces. Frames of a piece are not independent, so significance is Fisher's exact test, one-sided, on one firing and one
-silent place of each explaining piece, with Holm's correction over the claims tried on a latent. Where no claim is significant it
-abstains.
+It is the ceiling among explainers, not a rival: it chooses by the very figure that the truth judge measures (the Youden index),
+on other pieces. Frames of a piece are not independent, so significance is Fisher's exact test, one-sided, on one firing and one
+silent place of each explaining piece, with Holm's correction over the claims tried on a latent. Where no claim is significant
+it abstains.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import scipy.stats
@@ -57,7 +58,7 @@ CANDIDATES: tuple[Claim, ...] = (
     *(DynamicsClaim.model_validate({"dynamics": d}) for d in DYNAMICS),
     *(KeyClaim(key=k) for k in KEYS),
     *(ModeClaim.model_validate({"mode": m}) for m in ("major", "minor")),
-    *(TempoClaim(low=low, high=high) for low, high in zip(TEMPI[:-1], TEMPI[1:], strict=True)),
+    *(TempoClaim(low=low, high=high) for low, high in pairwise(TEMPI)),
     *(MeterClaim(beats=b) for b in range(2, 8)),
     *(FamilyClaim(family=f) for f in FAMILIES),
     *(DrumsClaim(drums=d) for d in (True, False)),
@@ -102,10 +103,10 @@ def explain(firing: Firing, data: HeldOut, level: str, permuted: bool = False) -
 def counts(
     fires: NDArray[np.bool_], true: NDArray[np.bool_], known: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Rows where a latent fires and a claim holds, where it fires and that is known, and the same where it is silent ``[L, C]``."""
-    fires, true, known = (part.astype(np.float32) for part in (fires, true & known, known))  # exact below 2 ** 24
-    a, b = (np.asarray(fires.T @ part, np.float64) for part in (true, known))
-    return a, b, true.sum(0, dtype=np.float64) - a, known.sum(0, dtype=np.float64) - b
+    """Rows where a latent fires and a claim holds, where it fires and that is known, and the same where silent ``[L, C]``."""
+    fired, holds, said = (part.astype(np.float32) for part in (fires, true & known, known))  # exact below 2 ** 24
+    a, b = (np.asarray(fired.T @ part, np.float64) for part in (holds, said))
+    return a, b, holds.sum(0, dtype=np.float64) - a, said.sum(0, dtype=np.float64) - b
 
 
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,9 +1,9 @@
 """What is true at each frame and of each clip, in the terms of `musae.labels.claims`, by level of truth.
 
-A `Facts` table has one column for each fact: an index into the fact's distinct values, so that a claim is evaluated once for each
-value and not once for each frame. Levels of truth are never mixed (`musae.scores.truth`): a table is of one level, and what is not
-known at that level is None. Facts of notes (register, dynamics, programs) are exact wherever a track has notes: the audio was made
-from them.
+A `Facts` table has one column for each fact: an index into the fact's distinct values, so that a claim is evaluated once for
+each value and not once for each frame. Levels of truth are never mixed (`musae.scores.truth`): a table is of one level, and
+what is not known at that level is None. Facts of notes (register, dynamics, programs) are exact wherever a track has notes: the
+audio was made from them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Facts:
     """Fact -> which of them is true of each row ``[m]``."""
 
     def holds(self, claim: Claim) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Whether a claim is true of each row, and whether that is known, both ``[m]``; a claim of another unit is nowhere known."""
+        """Whether a claim is true of each row, and whether that is known, both ``[m]``; one of another unit never is."""
         if claim.fact not in self.index:
             nothing = np.zeros(len(next(iter(self.index.values()))), bool)
             return nothing, nothing

@@ -8,10 +8,10 @@ P(holds | fires) and P(holds | silent),
   label's sensitivity);
 - ``label_recall`` is P(fires | holds): how much of what it claims the latent covers.
 
-The Youden index does not depend on how often the latent fires. A claim that always holds scores 0, and so does one that never does.
-A label's figure is the mean over its claims, so that a further claim has to earn its place; an abstention has a Youden index of 0,
-and so has a latent that never fires on the judging pieces or whose claim nobody annotated there. Precision and recall are means
-over the claims that were made and could be judged: read them beside the share of latents that are labelled.
+The Youden index does not depend on how often the latent fires. A claim that always holds scores 0, and so does one that never
+does. A label's figure is the mean over its claims, so that a further claim has to earn its place; an abstention has a Youden
+index of 0, and so has a latent that never fires on the judging pieces or whose claim nobody annotated there. Precision and
+recall are means over the claims that were made and could be judged: read them beside the share of latents that are labelled.
 """
 
 from __future__ import annotations
