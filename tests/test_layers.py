@@ -38,6 +38,7 @@ LAYERS = {
     "musae.methods": 3,
     "musae.formats": 3,
     "musae.scores": 4,
+    "musae.labels": 4,
     "musae.tasks": 5,
     "musae.streaming": 6,
     "musae.hyperparameters": 3,
