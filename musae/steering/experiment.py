@@ -106,8 +106,8 @@ class Experiment:
             if self.latents.largest[latent] == 0:
                 often = ", ".join(str(int(j)) for j in np.argsort(-self.latents.active, kind="stable")[:3])
                 raise UserError(
-                    f"--latent {latent}: never fires on {len(self.reference.x):,} training frames, so that its largest activation "
-                    f"is not known; choose one that does, as {often}."
+                    f"--latent {latent}: never fires on {len(self.reference.x):,} training frames, so its largest activation "
+                    f"is unknown; choose one that does, as {often}."
                 )
 
     def candidates(self, concept: Concept) -> list[tuple[int, ...]]:
