@@ -51,15 +51,15 @@ def choose(ears: Sequence[Ear], names: Sequence[str]) -> list[Concept]:
     known = {concept.name: concept for ear in ears for concept in of_ear(ear)}
     if not names:
         return [c for c in known.values() if c.kind not in DEFAULT or c.member in DEFAULT[c.kind]]
-    found: dict[str, Concept] = {}
+    found: set[str] = set()
     for name in names:
         some = [c for c in known.values() if name in (c.name, c.kind)]
         if not some:
             near = difflib.get_close_matches(name, [*known, *dict.fromkeys(c.kind for c in known.values())], n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known kinds: {', '.join(dict.fromkeys(e.kind for e in ears))}."
             raise UserError(f"--concept {name!r}: no such concept here; {hint}")
-        found |= {c.name: c for c in some}
-    return list(found.values())
+        found |= {c.name for c in some}
+    return [c for c in known.values() if c.name in found]
 
 
 def labels_of(concept: Concept, classes: Mapping[str, Tensor]) -> Tensor | None:

@@ -24,6 +24,7 @@ SUITE = SuiteCard(
     width=16,
     k=4,
     methods=("random",),
+    baselines=(),
     tasks=("sparsity",),
     corpora=("levels",),
     seeds=(0,),
@@ -40,11 +41,12 @@ def place(tmp_path, monkeypatch):
     """A suite, a generator and a corpus that are registered; a dictionary; a cache of its own."""
     import musae.suites
 
-    monkeypatch.setenv("MUSAE_CACHE", str(tmp_path / "cache"))
+    for module in ("musae.steering.timbre", "musae.activations.tokens"):  # not MUSAE_CACHE, where compiled kernels are
+        monkeypatch.setattr(f"{module}.cache_root", lambda: tmp_path / "cache")
     (tmp_path / "suites").mkdir()
     arguments = ", ".join(f"{name}={value!r}" for name, value in SUITE.model_dump().items())
     (tmp_path / "suites" / "steered.py").write_text(f"from musae.card import SuiteCard\n\nCARD = SuiteCard({arguments})\n")
-    monkeypatch.setattr(musae.suites, "__path__", [*musae.suites.__path__, str(tmp_path / "suites")])
+    musae.suites.__path__.append(str(tmp_path / "suites"))
     levels = type(sys)("steered_levels")
     levels.CARD, levels.load = steered_toy.Levels.card, steered_toy.Levels
     monkeypatch.setitem(sys.modules, "steered_levels", levels)
@@ -57,6 +59,7 @@ def place(tmp_path, monkeypatch):
         made.trained |= {"generator": f"steered_toy@{steered_toy.Toy.revision}", "layer": 1}
         made.save(tmp_path / "made.safetensors")
         yield tmp_path
+    musae.suites.__path__.remove(str(tmp_path / "suites"))
 
 
 def steer(place, *arguments):
