@@ -19,10 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from musae.errors import UserError
-from musae.files import atomic_path
 from musae.generators.generator import Generator, Splice
-from musae.steering import spectra
+from musae.steering import arrays, spectra
 from musae.steering.ears import Ear
 
 BATCH = 32
@@ -101,11 +99,11 @@ class Continuations:
         for kind, revision, measure in measures:
             path = self.folder / "heard" / f"{kind}-{hashlib.sha256(f'{key} {revision}'.encode()).hexdigest()[:16]}.npz"
             if path.is_file():
-                found[kind] = _load(path)["values"]
+                found[kind] = arrays.load(path)["values"]
                 continue
             audio = self.audio(prompts, what, seed) if audio is None else audio
             found[kind] = measure(audio)
-            _save(path, values=found[kind])
+            arrays.save(path, {"values": found[kind]})
         return found
 
     def _key(self, prompts: Prompts, what: Intervention, seed: int) -> str:
@@ -116,8 +114,8 @@ class Continuations:
         key = self._key(prompts, what, seed)
         path = self.folder / "continuations" / f"{key}.npz"
         if path.is_file():
-            arrays = _load(path)
-            return torch.from_numpy(arrays["codes"].astype(np.int64)), arrays["loss"]
+            kept = arrays.load(path)
+            return torch.from_numpy(kept["codes"].astype(np.int64)), kept["loss"]
         layer = None if what.splice is None else self.layer
         parts = [
             self.generator.generate(part, self.frames, seed=1000 * seed + i, layer=layer, splice=what.splice)
@@ -126,18 +124,5 @@ class Continuations:
         codes = torch.cat(parts)
         loss = torch.cat([self.generator.loss(part).mean(1) for part in parts]).double().numpy()
         self.made += 1
-        _save(path, codes=codes.numpy().astype(np.int32), loss=loss)
+        arrays.save(path, {"codes": codes.numpy().astype(np.int32), "loss": loss})
         return codes, loss
-
-
-def _save(path: Path, **arrays: NDArray) -> None:
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-
-
-def _load(path: Path) -> dict[str, NDArray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and run again.") from error

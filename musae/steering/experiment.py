@@ -109,6 +109,8 @@ class Experiment:
                     f"--latent {latent}: never fires on {len(self.reference.x):,} training frames, so its largest activation "
                     f"is unknown; choose one that does, as {often}."
                 )
+        if self.design.latents and float(self.direction(self.design.latents).norm()) == 0:
+            raise UserError(f"--latent {self.design.latents}: together they write nothing; choose others.")
 
     def candidates(self, concept: Concept) -> list[tuple[int, ...]]:
         """Latents, or sets of them, to try for a concept."""
@@ -158,10 +160,14 @@ class Experiment:
             "inactive": [self._added(self._atom(j), choice.strength) for j in self.latents.inactive(self.design.inactive)],
         }
         if self.dictionary.context == "frame":
-            for name, values in (("clamped", [alpha * b for b in beta]), ("ablated", [0.0] * len(beta))):
+            edits: list[tuple[Condition, list[float]]] = [
+                ("clamped", [alpha * b for b in beta]),
+                ("ablated", [0.0] * len(beta)),
+            ]
+            for name, values in edits:
                 splice = interventions.clamp(self.dictionary, choice.latents, values)
                 identity = f"clamp {self.dictionary.content_hash} {choice.latents} {values}"
-                conditions[name] = [Intervention(identity, splice)]  # type: ignore[index]  # two of Condition
+                conditions[name] = [Intervention(identity, splice)]
         if concept.name in self.probes:
             conditions["probe"] = [self._added(self.probes[concept.name], choice.strength)]
         searched = self._search(concept, [((), d) for d in self.random(self.design.candidates, "searched")])

@@ -51,7 +51,7 @@ def similarity(one: NDArray[np.float32], other: NDArray[np.float32], rate: int) 
     a, b = (log_mel(audio, rate).ravel() for audio in (one, other))
     a, b = a - a.mean(), b - b.mean()
     norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm > 0 else float("nan")
+    return float(a @ b) / norm if norm > 1e-9 else float("nan")
 
 
 @cache

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from musae.activations.tokens import codec_revision
 from musae.corpora.track import Clip, Corpus, Split, Truth
 from musae.errors import UserError
-from musae.files import atomic_path, cache_root
+from musae.files import cache_root
 from musae.generators.generator import Generator
-from musae.steering import spectra
+from musae.steering import arrays, spectra
 
 VERSION = 1
 """Raised when features or fit change: kept classifiers are then made anew."""
@@ -153,16 +153,12 @@ def _aurocs(odds: NDArray[np.float64], truth: NDArray[np.bool_], families: Seque
 
 
 def _write(path: Path, fitted: Timbre) -> None:
-    arrays = {name: getattr(fitted, name) for name in ("mean", "scale", "weights", "bias")}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, families=np.array(fitted.families), accuracy=np.array(json.dumps(fitted.accuracy)), **arrays)
+    kept = {name: getattr(fitted, name) for name in ("mean", "scale", "weights", "bias")}
+    texts = {"families": np.array(fitted.families), "accuracy": np.array(json.dumps(fitted.accuracy))}
+    arrays.save(path, kept | texts)
 
 
 def _read(path: Path, revision: str) -> Timbre:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("mean", "scale", "weights", "bias")}
-            families, accuracy = tuple(file["families"].tolist()), json.loads(str(file["accuracy"]))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: a damaged file of the cache ({error}); delete it and run again.") from error
-    return Timbre(families, **arrays, revision=revision, accuracy=accuracy)
+    kept = arrays.load(path)
+    families, accuracy = tuple(kept.pop("families").tolist()), json.loads(str(kept.pop("accuracy")))
+    return Timbre(families, **kept, revision=revision, accuracy=accuracy)

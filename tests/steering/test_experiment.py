@@ -118,9 +118,9 @@ def test_latents_that_are_asked_for_are_steered_together(make):
 
 
 def test_bad_latents_and_concepts_of_which_nothing_is_known(make):
-    with pytest.raises(UserError, match="--latent 3: never fires .* choose one that does"):
+    with pytest.raises(UserError, match=r"--latent 3: never fires .* choose one that does"):
         make(latents=(3,)).run([LOUD])
-    with pytest.raises(UserError, match="latent 8: .* latents 0 to 7"):
+    with pytest.raises(UserError, match=r"latent 8: .* latents 0 to 7"):
         make(latents=(8,)).run([LOUD])
     unknown, loud = make().run([Concept("first", "unlabelled", 0), LOUD])
     assert unknown.verdict == "unscored"
