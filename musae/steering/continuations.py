@@ -119,7 +119,7 @@ class Continuations:
         layer = None if what.splice is None else self.layer
         parts = [
             self.generator.generate(part, self.frames, seed=1000 * seed + i, layer=layer, splice=what.splice)
-            for i, part in enumerate(prompts.codes.split(BATCH))
+            for i, part in enumerate(torch.split(prompts.codes, BATCH))
         ]
         codes = torch.cat(parts)
         loss = torch.cat([self.generator.loss(part).mean(1) for part in parts]).double().numpy()

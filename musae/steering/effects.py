@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from musae.scores import spread
+
 REPLICATES = 4000
 """Bootstrap replicates: the smallest p-value is 1 / 4001, which survives Holm's correction over 200 concepts."""
 
@@ -33,7 +35,7 @@ def shift(steered: NDArray[np.float64], unsteered: NDArray[np.float64], sign: in
     difference = sign * (steered - unsteered)
     known = np.isfinite(difference)
     total, count = np.where(known, difference, 0.0).sum(0), known.sum(0)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return spread.ratio(total, count)
 
 
 def effect(shifts: NDArray[np.float64], seed: int = 0) -> Effect:
@@ -60,7 +62,7 @@ def beyond(shifts: NDArray[np.float64], null: NDArray[np.float64], seed: int = 0
     def mean_null(directions: NDArray[np.float64], pieces: NDArray[np.float64]) -> NDArray[np.float64]:
         total = ((directions @ filled) * pieces).sum(1)
         count = ((directions @ known.astype(float)) * pieces).sum(1)
-        return np.divide(total, count, out=np.zeros(len(total)), where=count > 0)
+        return np.nan_to_num(spread.ratio(total, count))
 
     value = shifts.mean() - mean_null(np.ones((1, k)), np.ones((1, n)))[0]
     drawn = pieces @ shifts / n - mean_null(directions, pieces)

@@ -279,7 +279,7 @@ class Experiment:
 
 def unit(vector: Tensor) -> Tensor:
     """A vector ``[d]`` scaled to norm 1; zeros stay."""
-    return vector / vector.norm().clamp_min(1e-12)
+    return functional.normalize(vector, dim=0)
 
 
 def _shift(found: effects.Effect) -> Shift:

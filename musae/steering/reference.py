@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from musae.dictionary import Dictionary, LabelledTensorFrames, SparseCode
 from musae.generators.generator import Generator
@@ -93,7 +94,7 @@ class Latents:
 def latents(dictionary: Dictionary, reference: Reference) -> Latents:
     """Encode the reference frames. A dictionary that reads earlier frames is given each frame as a clip of its own."""
     n, width = len(reference.x), len(dictionary.atoms)
-    code = SparseCode.concat([_encode(dictionary, part) for part in reference.x.split(CHUNK)]).to_scipy().tocsc()
+    code = SparseCode.concat([_encode(dictionary, part) for part in torch.split(reference.x, CHUNK)]).to_scipy().tocsc()
     largest = np.maximum(code.max(axis=0).toarray().ravel(), 0.0).astype(np.float64)
     active = np.diff(code.indptr).astype(np.int64)
     rows, found = code.tocsr(), dict[str, NDArray[np.float64]]()
@@ -123,4 +124,4 @@ def probe_directions(reference: Reference) -> dict[str, Tensor]:
         return {}
     method = ProbeDirections(width=len(known), k=min(32, len(known))).fit(LabelledTensorFrames(reference.x, known))
     names = [name.removesuffix(" 1") for name in method.trained["classes"]]
-    return {name: atom / atom.norm().clamp_min(1e-12) for name, atom in zip(names, method.atoms, strict=True)}
+    return dict(zip(names, functional.normalize(method.atoms, dim=1), strict=True))
