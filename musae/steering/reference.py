@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from musae.dictionary import Dictionary, LabelledTensorFrames, SparseCode
 from musae.generators.generator import Generator
 from musae.labelled import LabelledStore
 from musae.methods.probe_directions import ProbeDirections
+from musae.steering import arrays
 from musae.steering.concepts import Concept, extremes, labels_of
 from musae.steering.ears import Ear
 
@@ -48,9 +50,14 @@ class Reference:
         return float((self.x - self.x.mean(0)).square().sum(1).mean().sqrt())
 
 
-def gather(store: LabelledStore, generator: Generator, concepts: Sequence[Concept], ears: Mapping[str, Ear]) -> Reference:
-    """The reference frames of a store of training clips; concepts of which nothing is known get no labels."""
-    x, classes = store.labelled(FRAMES, 0)
+def gather(
+    store: LabelledStore, generator: Generator, concepts: Sequence[Concept], ears: Mapping[str, Ear], folder: Path
+) -> Reference:
+    """The reference frames of a store of training clips; concepts of which nothing is known get no labels.
+
+    The annotated frames are kept in `folder`: to make the tracks of all clips takes a minute or more.
+    """
+    x, classes = _annotated(store, folder / f"frames-{store.identity}.npz")
     labels = {c.name: found for c in concepts if (found := labels_of(c, classes)) is not None}
     rest = [c for c in concepts if c.name not in labels and c.kind in ears]
     if not rest:
@@ -66,6 +73,15 @@ def gather(store: LabelledStore, generator: Generator, concepts: Sequence[Concep
         found = extremes(heard[c.kind][:, c.column].tolist(), c.sign).repeat_interleave(frames)
         labels[c.name] = torch.cat([torch.full((len(x),), -1), found])
     return Reference(torch.cat([x, clips.flatten(0, 1)]), labels)
+
+
+def _annotated(store: LabelledStore, path: Path) -> tuple[Tensor, dict[str, Tensor]]:
+    if not path.is_file():
+        x, classes = store.labelled(FRAMES, 0)
+        arrays.save(path, {"x": x.numpy()} | {f"class {name}": found.numpy() for name, found in classes.items()})
+    kept = arrays.load(path)
+    named = {name.removeprefix("class "): torch.from_numpy(found) for name, found in kept.items() if name != "x"}
+    return torch.from_numpy(kept["x"]), named
 
 
 @dataclass(frozen=True, eq=False)

@@ -119,7 +119,7 @@ def experiment(
     store = LabelledStore(workspace.training(), {name: workspace.corpus(ours) for name, ours in workspace.corpus_names.items()})
     say = partial(workspace.progress, "labels of training frames")
     say(0, 1)
-    frames = reference.gather(store, generator, asked, ears.known)
+    frames = reference.gather(store, generator, asked, ears.known, folder)
     say(1, 1)
     return Experiment(
         dictionary=dictionary,
