@@ -152,7 +152,7 @@ def command(
     for kind, remark in ears.remarks.items():
         click.echo(f"{kind}: {remark}")
     click.echo("\n" + report.table(result))
-    click.echo(f"\n{written}; {len(files)} WAVs and sheets beside it")
+    click.echo(f"\n{written}; {len(files)} files beside it: WAVs, and sheet.png")
 
 
 def _with_layer(suite: SuiteCard, dictionary: Dictionary) -> SuiteCard:

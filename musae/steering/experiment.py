@@ -273,7 +273,7 @@ class Experiment:
         if concept.name not in self.reference.labels:
             return "no training clip is annotated for it"
         if concept.name not in self.latents.correlation:
-            return "all annotated training frames agree on it, so no latent can go with it"
+            return "the training frames whose label is known all agree on it, so no latent can go with it"
         return "no latent that fires goes with it"
 
 
