@@ -160,6 +160,6 @@ def _with_layer(suite: SuiteCard, dictionary: Dictionary) -> SuiteCard:
     from musae.workspace import suite_card
 
     given, layer = click.get_current_context().params, dictionary.trained.get("layer", suite.layer)
-    if given["layer"] is not None or layer == suite.layer:
+    if given["layer"] is not None or layer == suite.layer or not isinstance(layer, int):
         return suite
     return suite_card(given["suite"], generator=given["generator"], layer=layer, corpora=given["corpora"])

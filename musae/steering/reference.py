@@ -109,7 +109,7 @@ class Latents:
 
 def latents(dictionary: Dictionary, reference: Reference) -> Latents:
     """Encode the reference frames. A dictionary that reads earlier frames is given each frame as a clip of its own."""
-    n, width = len(reference.x), len(dictionary.atoms)
+    width = len(dictionary.atoms)
     code = SparseCode.concat([_encode(dictionary, part) for part in torch.split(reference.x, CHUNK)]).to_scipy().tocsc()
     largest = np.maximum(code.max(axis=0).toarray().ravel(), 0.0).astype(np.float64)
     active = np.diff(code.indptr).astype(np.int64)
@@ -125,7 +125,6 @@ def latents(dictionary: Dictionary, reference: Reference) -> Latents:
         covariance = part.T @ y / m - mean * y.mean()
         spread = np.sqrt(np.maximum(square - mean**2, 0)) * y.std()
         found[name] = np.divide(covariance, spread, out=np.zeros(width), where=spread > 1e-12)
-    assert code.shape == (n, width)
     return Latents(largest, active, found)
 
 

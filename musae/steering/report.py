@@ -12,7 +12,8 @@ from musae.results import Provenance
 
 Condition = Literal["steered", "reversed", "clamped", "ablated", "random", "random searched", "inactive", "probe"]
 """What was done: alpha; -alpha; the latent set to alpha beta; the latent set to 0; random directions of the same norm; the
-random direction that was best in development; at the same norm, atoms of latents that never fire, and the supervised probe's."""
+random direction that was best in development; at the same norm, atoms of latents that never fire (or least often), and the
+supervised probe's."""
 
 
 class Strict(BaseModel):
@@ -133,6 +134,10 @@ def table(report: Report) -> str:
     good = sum(f.verdict == "effect" for f in scored)
     out.append("")
     out.append(f"{good} of {len(scored)} concepts move further than random directions of the same norm (95 %, p < .05 by Holm).")
+    more = sum(f.verdict == "effect" and f.beyond_searched is not None and f.beyond_searched.low > 0 for f in scored)
+    out.append(
+        f"{more} of these {good} also move further than a random direction that was searched for as the latents were (95 %)."
+    )
     out += [f"unscored: {f.concept}: {f.unscored}" for f in report.concepts if f.verdict == "unscored"]
     return "\n".join(out)
 
