@@ -49,6 +49,7 @@ LAYERS = {
     "musae.accuracy": 6,
     "musae.estimated": 6,
     "musae.evaluation": 6,
+    "musae.steering": 6,
     "musae.engines": 6,
     "musae.conformance": 0,
     "musae.testing": 6,

@@ -1,0 +1,174 @@
+"""What a steering experiment found: a JSON file, and the table that is printed of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from musae.files import atomic_path
+from musae.results import Provenance
+
+Condition = Literal["steered", "reversed", "clamped", "ablated", "random", "random searched", "inactive", "probe"]
+"""What was done: alpha; -alpha; the latent set to alpha beta; the latent set to 0; random directions of the same norm; the
+random direction that was best in development; at the same norm, atoms of latents that never fire (or least often), and the
+supervised probe's."""
+
+
+class Strict(BaseModel):
+    """No unknown fields; unchangeable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Shift(Strict):
+    """A mean over pieces with its 95 % interval and one-sided p-value, in the units of the concept's ear."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    pieces: int
+
+
+class Row(Strict):
+    """One condition, on fresh continuations."""
+
+    condition: Condition
+    directions: int = 1
+    """Directions that the row is the mean of."""
+    shift: Shift | None
+    """Against the unsteered continuations of the same prompts and seeds; None where nothing could be measured."""
+    standardised: float | None
+    """The shift in standard deviations of the unsteered clips."""
+    off_target: float
+    """Mean absolute standardised shift of everything else that is measured."""
+    loss: float
+    """Nats a token of the continuation that the unsteered generator loses more than on unsteered ones."""
+    similarity: float
+    """Mean correlation of the log-mel spectrogram with that of the unsteered continuation."""
+
+
+class Found(Strict):
+    """One concept."""
+
+    concept: str
+    unscored: str | None = None
+    """Why nothing was measured."""
+    latents: tuple[int, ...] = ()
+    alpha: float | None = None
+    """In units of beta: ``x' = x + alpha beta W_dec[j]`` (of several latents, the sum over them)."""
+    beta: tuple[float, ...] = ()
+    """Largest activation of each latent on the reference frames."""
+    strength: float | None = None
+    """Norm of what is added, in units of the stream's root mean square distance from its mean."""
+    within_budget: bool = True
+    """Whether any candidate kept to the budget of loss in development; if not, the cheapest was taken."""
+    tried: int = 0
+    """Latents times strengths in development."""
+    rows: tuple[Row, ...] = ()
+    beyond_random: Shift | None = None
+    """Steered less the mean of the random directions; pieces and directions are resampled."""
+    p_holm: float | None = None
+    """Its p-value, corrected over the concepts."""
+    beyond_searched: Shift | None = None
+    """Steered less the random direction that had the same search in development."""
+    rank: int | None = None
+    """Of the random directions, how many shift at least as much."""
+
+    @property
+    def verdict(self) -> str:
+        """In a word or two."""
+        if self.unscored or self.beyond_random is None:
+            return "unscored"
+        steered = self.row("steered")
+        moved = steered is not None and steered.shift is not None and steered.shift.low > 0
+        return "effect" if moved and self.beyond_random.low > 0 and (self.p_holm or 1.0) < 0.05 else "no effect"
+
+    def row(self, condition: Condition) -> Row | None:
+        """The row of a condition, where there is one."""
+        return next((row for row in self.rows if row.condition == condition), None)
+
+
+class Report(Strict):
+    """A whole experiment."""
+
+    format: Literal[1] = 1
+    dictionary: str
+    """Content hash; `method` is its method."""
+    method: str
+    generator: str
+    layer: int
+    corpus: str
+    """Of the prompts, and of the clips that the instrument classifier learnt from; name@revision."""
+    prompt_seconds: float
+    seconds: float
+    """Of each continuation."""
+    development: int
+    """Prompts, one of each piece; `fresh` likewise, of other pieces."""
+    fresh: int
+    seeds: int
+    """Continuations of each fresh prompt."""
+    budget: float
+    ears: dict[str, str]
+    """Kind -> how well it hears, or why it does not."""
+    concepts: tuple[Found, ...] = Field(min_length=1)
+    provenance: Provenance
+
+    def write(self, path: Path) -> Path:
+        """Write the JSON, atomically."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        return path
+
+
+def table(report: Report) -> str:
+    """The concepts, one a line, best first; then what is unscored, and why."""
+    head = ("concept", "latent", "alpha", "steered", "95 %", "in SD", "random", "beyond random", "p Holm", "searched", "probe",
+            "off", "loss", "sim", "verdict")  # fmt: skip
+    scored = [f for f in report.concepts if f.verdict != "unscored"]
+    lines = [head] + [_line(found) for found in sorted(scored, key=lambda f: (f.p_holm or 0.0, f.concept))]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    out = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    good = sum(f.verdict == "effect" for f in scored)
+    out.append("")
+    out.append(f"{good} of {len(scored)} concepts move further than random directions of the same norm (95 %, p < .05 by Holm).")
+    more = sum(f.verdict == "effect" and f.beyond_searched is not None and f.beyond_searched.low > 0 for f in scored)
+    out.append(
+        f"{more} of these {good} also move further than a random direction that was searched for as the latents were (95 %)."
+    )
+    out += [f"unscored: {f.concept}: {f.unscored}" for f in report.concepts if f.verdict == "unscored"]
+    return "\n".join(out)
+
+
+def _line(found: Found) -> tuple[str, ...]:
+    steered, beyond = found.row("steered"), found.beyond_random
+    assert steered is not None
+    assert beyond is not None
+    return (
+        found.concept,
+        "+".join(map(str, found.latents)),
+        f"{found.alpha:.2f}" if found.alpha is not None else "",
+        _signed(steered.shift.value if steered.shift else None),
+        f"[{_signed(steered.shift.low)}, {_signed(steered.shift.high)}]" if steered.shift else "",
+        _signed(steered.standardised),
+        _of(found, "random"),
+        f"{_signed(beyond.value)} [{_signed(beyond.low)}, {_signed(beyond.high)}]",
+        f"{found.p_holm:.4f}" if found.p_holm is not None else "",
+        _of(found, "random searched"),
+        _of(found, "probe"),
+        f"{steered.off_target:.2f}",
+        f"{steered.loss:+.2f}",
+        f"{steered.similarity:.2f}",
+        found.verdict + ("" if found.within_budget else " (over budget)"),
+    )
+
+
+def _of(found: Found, condition: Condition) -> str:
+    row = found.row(condition)
+    return _signed(row.shift.value if row is not None and row.shift is not None else None)
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3f}"
