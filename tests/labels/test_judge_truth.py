@@ -42,13 +42,28 @@ def test_planted_labels_are_found_and_true(data):
     assert judge(labels, firing, data, LEVEL).youden()[0] >= 0.99
 
 
-def test_shuffled_labels_are_at_chance(data):
-    firing = planted(data, CLAIMS)
-    labels = [describe([claim], 1) for claim in CLAIMS]
-    found = np.mean([judge(deal, firing, data, LEVEL).youden() for deal in shuffled(labels, "r", draws=200)], axis=0)
-    low, high = np.percentile(found[1:], (2.5, 97.5))
-    assert low - 0.02 <= 0 <= high + 0.02
-    assert abs(found[0]) < 0.03
+def test_wrong_labels_are_at_chance(data):
+    """Root D never sounds where root C does: a latent of C with D's label has the Youden index 0 - P(D | not C).
+
+    Dealt round, each latent has each label once, so the mean over deals would be 0 if no frame were without a chord.
+    """
+    firing = planted(data, ROOTS)
+    labels = [describe([claim], 1) for claim in ROOTS]
+    table = facts.facts(data, "frames", LEVEL)
+    judging = ~evidence.explaining(data)[evidence.groups(data, "frames")]
+    held = np.stack([table.holds(claim)[0] for claim in ROOTS], 1)[judging & table.holds(ROOTS[0])[1]]
+    p, n = held.mean(0), len(ROOTS)
+    means = []
+    for shift in range(n):
+        dealt = np.roll(np.arange(n), -shift)
+        expected = 1.0 if shift == 0 else float(np.mean(-p[dealt] / (1 - p)))
+        found = judge([labels[i] for i in dealt], firing, data, LEVEL).youden()[0]
+        assert found == pytest.approx(expected, abs=1e-6)
+        means.append(found)
+    silent = 1 - p.sum()
+    assert abs(np.mean(means)) < silent / (n - 1) + 1e-3
+    for deal in shuffled(labels, "r", draws=3):
+        assert sorted(map(str, deal)) == sorted(map(str, labels))
 
 
 def test_by_hand(data):
