@@ -52,6 +52,7 @@ class Cluster:
     def __enter__(self) -> Cluster:
         address = os.environ.get("RAY_ADDRESS")
         quiet = {"logging_level": "ERROR", "log_to_driver": False}
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own, 15, starves them beside anything else
         try:
             if address:
                 self.ray.init(address=address, **quiet)
