@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from musae.labels.facts import Facts, Unit, facts
+from musae.labels.facts import Facts, Unit
 from musae.scores import spread
 from musae.scores.heldout import Features, HeldOut
 
@@ -122,7 +122,7 @@ class Example:
     activation: float
     fires: bool
     descriptors: Mapping[str, Any]
-    """Fact -> its value, from the exact annotations (an oracle row) at the excerpt's middle and of its clip."""
+    """Fact -> its value at the excerpt's middle and of its clip, where it is known (`musae.labels.descriptors`)."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,13 @@ class Evidence:
     """Places where it is silent and the latent that fires most like it fires."""
 
 
-def evidence(firing: Firing, column: int, data: HeldOut, level: str, judging: bool = False, count: int = 10) -> Evidence:
-    """The evidence on one of the chosen latents, by its column in `firing`; at most `count` of a kind, each of another clip."""
+def evidence(
+    firing: Firing, column: int, data: HeldOut, tables: Mapping[Unit, Facts], judging: bool = False, count: int = 10
+) -> Evidence:
+    """The evidence on one of the chosen latents, by its column in `firing`; at most `count` of a kind, each of another clip.
+
+    `tables`: facts of frames and of clips, exact or estimated; negatives are hard by what these say.
+    """
     half = explaining(data) != judging
     values, fires, frames = firing.values["frames"][:, column], firing.at["frames"], data.x.shape[1]
     rows = np.flatnonzero(half[groups(data, "frames")])
@@ -149,12 +154,15 @@ def evidence(firing: Firing, column: int, data: HeldOut, level: str, judging: bo
     top = _distinct(order[fires[order, column]], data, count)
     rng = spread.random(data.corpus_revision, f"negatives {column} {judging}")
     silent = rng.permutation(rows[~fires[rows, column]])
-    table = [facts(data, unit, level) for unit in ("frames", "clips")]
     clips = data.probe_rows // frames
 
     def shared(row: int, other: NDArray[np.int64]) -> NDArray[np.int64]:
-        same = sum((ids[other] == ids[row]).astype(np.int64) for ids in table[0].index.values())
-        return np.asarray(same + sum(ids[clips[other]] == ids[clips[row]] for ids in table[1].index.values()), np.int64)
+        """How many facts hold at both places."""
+        same = sum((ids[other] == ids[row]) & (ids[row] > 0) for ids in tables["frames"].index.values())
+        in_clips = tables["clips"].index.values()
+        return np.asarray(
+            same + sum((ids[clips[other]] == ids[clips[row]]) & (ids[clips[row]] > 0) for ids in in_clips), np.int64
+        )
 
     hard = silent[np.argsort(-shared(top[0], silent), kind="stable")] if top else silent[:0]
     overlap = (fires[rows].T.astype(np.float32) @ fires[rows, column]) / np.maximum(fires[rows].sum(0), 1)
@@ -162,7 +170,7 @@ def evidence(firing: Firing, column: int, data: HeldOut, level: str, judging: bo
     near = silent[fires[silent, int(overlap.argmax())]] if len(overlap) > 1 else silent[:0]
 
     def examples(picked: list[int]) -> tuple[Example, ...]:
-        return tuple(_example(row, values, fires[:, column], data, table) for row in picked)
+        return tuple(_example(row, values, fires[:, column], data, tables) for row in picked)
 
     return Evidence(
         int(firing.latents[column]),
@@ -177,10 +185,10 @@ def _distinct(rows: NDArray[np.int64], data: HeldOut, count: int) -> list[int]:
     return [int(r) for r in rows[np.sort(first)[:count]]]
 
 
-def _example(row: int, values: NDArray, fires: NDArray[np.bool_], data: HeldOut, table: list[Facts]) -> Example:
+def _example(row: int, values: NDArray, fires: NDArray[np.bool_], data: HeldOut, tables: Mapping[Unit, Facts]) -> Example:
     clip, frame = divmod(int(data.probe_rows[row]), data.x.shape[1])
     middle = float(data.times[frame] - data.period / 2)
-    known = {fact: table[0].values[fact][ids[row]] for fact, ids in table[0].index.items()}
-    known |= {fact: table[1].values[fact][ids[clip]] for fact, ids in table[1].index.items()}
+    known = {fact: tables["frames"].values[fact][ids[row]] for fact, ids in tables["frames"].index.items()}
+    known |= {fact: tables["clips"].values[fact][ids[clip]] for fact, ids in tables["clips"].index.items()}
     bounds = max(0.0, middle - EXCERPT), min(data.clips[clip].duration, middle + EXCERPT)
     return Example(clip, *bounds, float(values[row]), bool(fires[row]), {k: v for k, v in known.items() if v is not None})

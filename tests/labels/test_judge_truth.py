@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from musae.labels import evidence, explain_statistically, facts
+from musae.labels import descriptors, evidence, explain_statistically, facts
 from musae.labels.claims import ABSTENTION, DrumsClaim, KeyClaim, Label, NoneOfThese, RootClaim, TempoClaim
 from musae.labels.evidence import Firing
 from musae.labels.explain_statistically import describe, explain, holm
@@ -129,7 +129,7 @@ def test_fisher_is_scipys(data):
 
 def test_evidence_of_the_two_halves_is_disjoint(data):
     firing = evidence.firing(planted_features(data), data)
-    seen = [evidence.evidence(firing, 3, data, LEVEL, judging) for judging in (False, True)]
+    seen = [evidence.evidence(firing, 3, data, descriptors.exact(data, LEVEL), judging) for judging in (False, True)]
     pieces = [{data.groups[e.clip] for part in (s.top, s.random, s.hard, s.near) for e in part} for s in seen]
     assert pieces[0]
     assert pieces[1]
