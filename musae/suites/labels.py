@@ -1,4 +1,4 @@
-"""How true the labels of latents are, at the sizes of `quick`: 50 latents of each dictionary, labelled by the local language model.
+"""How true the labels of latents are, at the sizes of `quick`: 50 latents of each dictionary, by the local language model.
 
 Five seeds, since which latents are there to be labelled changes with them. One corpus, whose truth is exact.
 """
