@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from musae import checkpoints
 from musae.errors import UserError
 from musae.providers.provider import Message
 
@@ -54,7 +55,7 @@ class Reader:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), checkpoints.quiet():
                 warnings.simplefilter("ignore")
                 tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
                 model: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
