@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +88,10 @@ def judge(labels: Sequence[Label], firing: Firing, data: HeldOut, level: str, pe
     return Verdict(kinds, weights, spread.ratio(a, b), spread.ratio(c, d), spread.ratio(a, a + c))
 
 
-def shuffled(labels: Sequence[Label], revision: str, draws: int = 10) -> list[list[Label]]:
+T = TypeVar("T")
+
+
+def shuffled(labels: Sequence[T], revision: str, draws: int = 10) -> list[list[T]]:
     """The labels dealt out at random, `draws` times; a latent may get its own again, so that one-of-many labels average to 0."""
     rng = spread.random(revision, "shuffled labels")
     return [[labels[i] for i in rng.permutation(len(labels))] for _ in range(draws)]
