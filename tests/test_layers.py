@@ -41,6 +41,7 @@ LAYERS = {
     "musae.formats": 3,
     "musae.scores": 4,
     "musae.labels": 4,
+    "musae.explainers": 4,
     "musae.tasks": 5,
     "musae.streaming": 6,
     "musae.hyperparameters": 3,
