@@ -1,9 +1,9 @@
 """CLAP: audio and text in one space, where what is alike lies close (Elizalde et al. 2023, arXiv:2206.04769).
 
-The architecture is LAION's (Wu et al. 2023, arXiv:2211.06687), as transformers has it (``laion/larger_clap_music`` and the like).
-Weights are read from a folder in transformers' format; none come with musae. It hears and embeds in windows of a fixed length, 10 s
-in the published models: their feature extractor cuts longer audio at random, and here audio is cut evenly instead, so that the same
-audio has the same place whenever it is asked for.
+The architecture is LAION's (Wu et al. 2023, arXiv:2211.06687), as transformers has it (``laion/larger_clap_music`` and the
+like). Weights are read from a folder in transformers' format; none come with musae. It hears windows of a fixed length, 10 s in
+the published models: their feature extractor cuts longer audio at random, and here audio is cut evenly instead, so that the
+same audio has the same place whenever it is asked for.
 """
 
 from __future__ import annotations

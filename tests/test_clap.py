@@ -87,7 +87,7 @@ def test_other_rates_and_lengths(clap):
 
 @pytest.mark.parametrize("bad", [np.zeros((2, RATE)), np.zeros(0), np.array([0.0, np.nan])])
 def test_what_is_no_audio(clap, bad):
-    with pytest.raises(UserError, match="CLAP: clip 0 .*give finite mono audio"):
+    with pytest.raises(UserError, match=r"CLAP: clip 0 .*give finite mono audio"):
         clap.audio([bad], RATE)
 
 
@@ -105,7 +105,7 @@ def test_what_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match="transformers cannot read it"):
         Clap.load(folder)
     (folder / "config.json").write_text(config.replace('"projection_dim": 24', '"projection_dim": 20'))
-    with pytest.raises(UserError, match="another shape than config.json says"):
+    with pytest.raises(UserError, match=r"another shape than config\.json says"):
         Clap.load(folder)
     (folder / "config.json").write_text(config)
     weights = folder / "model.safetensors"

@@ -1,10 +1,10 @@
 """The CLAP judge: does a label's text lie near the audio of the clips on which its latent is strongest?
 
 The paper's score (Singh et al., arXiv 2505.18186): the cosine of the text's vector with those of the latent's top clips, and its
-mean. Whole clips are heard, ranked by the latent's mean over the clip, as there; but clips of the judging half, on which the label
-was not found. The same cosine of silent clips is shown beside it, since a text may be near all music, and the labels are dealt out
-at random among the labelled latents, since one may be near to what latents have in common: a similarity says something of a label
-only beyond these two. The paper also chose its latents by CLAP; here nothing is chosen by it.
+mean. Whole clips are heard, ranked by the latent's mean over the clip, as there; but clips of the judging half, on which the
+label was not found. The same cosine of silent clips is shown beside it, since a text may be near all music; and labels are dealt
+out at random among the labelled latents, since one may be near to what latents have in common. A similarity says something of a
+label only beyond these two. The paper also chose its latents by CLAP; here nothing is chosen by it.
 
 A label that abstains has no text, and a latent that fires on no judging clip no audio: they are unscored.
 """
