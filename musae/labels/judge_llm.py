@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from musae.labels import evidence, prompts, words
 from musae.labels.claims import Label
@@ -121,15 +120,18 @@ def spot(
 def detection(labels: Sequence[str | None], shown: Sequence[Evidence], data: HeldOut) -> list[Question]:
     """The questions of the detection test."""
     prompt = prompts.read("detection", 1)
-    questions = []
-    for j, (label, one) in enumerate(zip(labels, shown, strict=True)):
-        if label is None or not one.top:
-            continue
-        for kind, place in [("", e) for e in one.top] + [(kind, e) for kind in KINDS for e in _negatives(one, kind)]:
-            messages = prompt.messages(label=_line(label), excerpt=words.excerpt(place.descriptors))
-            request = Request(messages, prompt.tag, options=OPTIONS)
-            questions.append(Question(j, kind, int(data.groups[place.clip]), request))
-    return questions
+
+    def ask(label: str, place: Example) -> Request:
+        messages = prompt.messages(label=_line(label), excerpt=words.excerpt(place.descriptors))
+        return Request(messages, prompt.tag, options=OPTIONS)
+
+    return [
+        Question(j, kind, int(data.groups[place.clip]), ask(label, place))
+        for j, (label, one) in enumerate(zip(labels, shown, strict=True))
+        if label is not None and one.top
+        for kind, places in [("", one.top), *((kind, _negatives(one, kind)) for kind in KINDS)]
+        for place in places
+    ]
 
 
 def fuzzing(
@@ -143,13 +145,17 @@ def fuzzing(
             piece = int(data.groups[place.clip])
             moments = _moments(place, j, firing, data)
             if moments is None:
-                questions.append(Question(j, SHIFTED, piece, None, "fires throughout the clip: there is nowhere to move the mark"))
+                questions.append(
+                    Question(j, SHIFTED, piece, None, "fires throughout the clip: there is nowhere to move the mark")
+                )
                 continue
             rows, fires, silent = moments
             clip = words.excerpt(tables["clips"].at(place.clip))
             for kind, marked in (("", fires), (SHIFTED, silent)):
                 lines = "\n".join(_moment(row, row == marked, data, tables) for row in rows)
-                request = Request(prompt.messages(label=_line(label or ""), clip=clip, moments=lines), prompt.tag, options=OPTIONS)
+                request = Request(
+                    prompt.messages(label=_line(label or ""), clip=clip, moments=lines), prompt.tag, options=OPTIONS
+                )
                 questions.append(Question(j, kind, piece, request))
     return questions
 

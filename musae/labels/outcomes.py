@@ -1,7 +1,7 @@
 """What comes of asking a language model about labels: figures of each latent, and their means with intervals.
 
-The mean is over latents, and both latents and pieces are a sample: in each replicate of the bootstrap the latents are redrawn, and
-within them the pieces that their excerpts are of, by the corpus's own plan.
+The mean is over latents, and both latents and pieces are a sample: in each replicate of the bootstrap the latents are redrawn,
+and within them the pieces that their excerpts are of, by the corpus's own plan.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Outcome:
         return over_latents(self.values[measure, kind], self.revision)
 
     def rows(self, **where: Any) -> list[Score]:
-        """Each measure by kind of negative, as ``detection_auroc``; unscored, with the commonest reason, where nothing was answered."""
+        """Each measure by kind of negative, as ``detection_auroc``; where nothing was answered, the commonest reason."""
         reason = max(self.unscored, key=lambda r: self.unscored[r], default="no latent has enough excerpts on the judging pieces")
         rows = []
         for measure, kind in self.values:
