@@ -58,7 +58,12 @@ def explaining(data: HeldOut) -> NDArray[np.bool_]:
 
 def groups(data: HeldOut, unit: Unit) -> NDArray[np.int64]:
     """The piece of each row of a unit."""
-    return data.groups if unit == "clips" else data.groups[data.probe_rows // data.x.shape[1]]
+    return data.groups if unit == "clips" else data.groups[clip_of(data)]
+
+
+def clip_of(data: HeldOut) -> NDArray[np.int64]:
+    """The clip of each of `HeldOut.probe_rows` ``[m]``."""
+    return data.probe_rows // data.x.shape[1]
 
 
 def firing(features: Features, data: HeldOut, limit: int = LATENTS, threshold: float = LEVEL) -> Firing:
@@ -151,13 +156,13 @@ def evidence(
     `tables`: facts of frames and of clips, exact or estimated; negatives are hard by what these say.
     """
     half = explaining(data) != judging
-    values, fires, frames = firing.values["frames"][:, column], firing.at["frames"], data.x.shape[1]
+    values, fires = firing.values["frames"][:, column], firing.at["frames"]
     rows = np.flatnonzero(half[groups(data, "frames")])
     order = rows[np.argsort(-values[rows], kind="stable")]
     top = _distinct(order[fires[order, column]], data, count)
     rng = spread.random(data.corpus_revision, f"negatives {column} {judging}")
     silent = rng.permutation(rows[~fires[rows, column]])
-    clips = data.probe_rows // frames
+    clips = clip_of(data)
 
     def shared(row: int, other: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many facts hold at both places."""
@@ -184,14 +189,13 @@ def evidence(
 
 def _distinct(rows: NDArray[np.int64], data: HeldOut, count: int) -> list[int]:
     """The first rows of each clip, at most `count`."""
-    _, first = np.unique(data.probe_rows[rows] // data.x.shape[1], return_index=True)
+    _, first = np.unique(clip_of(data)[rows], return_index=True)
     return [int(r) for r in rows[np.sort(first)[:count]]]
 
 
 def _example(row: int, values: NDArray, fires: NDArray[np.bool_], data: HeldOut, tables: Mapping[Unit, Facts]) -> Example:
     clip, frame = divmod(int(data.probe_rows[row]), data.x.shape[1])
     middle = float(data.times[frame] - data.period / 2)
-    known = {fact: tables["frames"].values[fact][ids[row]] for fact, ids in tables["frames"].index.items()}
-    known |= {fact: tables["clips"].values[fact][ids[clip]] for fact, ids in tables["clips"].index.items()}
+    known = tables["frames"].at(row) | tables["clips"].at(clip)
     bounds = max(0.0, middle - EXCERPT), min(data.clips[clip].duration, middle + EXCERPT)
-    return Example(clip, *bounds, float(values[row]), bool(fires[row]), {k: v for k, v in known.items() if v is not None})
+    return Example(clip, *bounds, float(values[row]), bool(fires[row]), known)

@@ -57,6 +57,11 @@ class Facts:
     index: Mapping[str, NDArray[np.int64]]
     """Fact -> which of them is true of each row ``[m]``."""
 
+    def at(self, row: int) -> dict[str, Any]:
+        """What is known of one row: fact -> its value."""
+        found = {fact: self.values[fact][ids[row]] for fact, ids in self.index.items()}
+        return {fact: value for fact, value in found.items() if value is not None}
+
     def holds(self, claim: Claim) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Whether a claim is true of each row, and whether that is known, both ``[m]``; one of another unit never is."""
         if claim.fact not in self.index:

@@ -104,7 +104,9 @@ def test_an_abstention_and_a_vacuous_claim_dilute(data):
     firing = planted(data, [ROOTS[0], ROOTS[1]])
     both = describe([ROOTS[0], TempoClaim(low=20, high=400)], 1)
     assert judge([describe([ROOTS[0]], 1), ABSTENTION], firing, data, LEVEL).youden()[0] == pytest.approx(0.5)
-    assert judge([both, ABSTENTION], firing, data, LEVEL).youden()[0] == pytest.approx(0.25)
+    verdict = judge([both, ABSTENTION], firing, data, LEVEL)
+    assert verdict.youden()[0] == pytest.approx(0.25)
+    assert verdict.per_label(2) == pytest.approx([0.5, 0])
 
 
 def test_noise_is_not_explained(data):
