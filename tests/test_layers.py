@@ -53,6 +53,7 @@ LAYERS = {
     "musae.estimated": 6,
     "musae.evaluation": 6,
     "musae.steering": 6,
+    "musae.labelling": 6,
     "musae.engines": 6,
     "musae.conformance": 0,
     "musae.testing": 6,

@@ -78,13 +78,14 @@ class Text(Chat):
         total = sum(map(math.exp, answer.value.values()))
         best = max(answer.value, key=lambda said: answer.value[said] if answer.value else 0.0)
         confidence = math.exp(answer.value[best]) / total if total > 0 else 0.0
-        chosen = [one.claim for one in lines if claim(one.claim) == best]
+        chosen = [one.claim for one in lines if claim(one.claim) == best][:1]
         if not chosen:
             return Explanation(Label(name="unclear", confidence=confidence))
         prompt = prompts.read(*NAME)
         [named] = self.client.complete([Request(prompt.messages(claim=best), prompt.tag, FORM, sampling=Sampling(max_tokens=16))])
         name = str(named.value["name"]) if named.value else best
-        return Explanation(Label(name=name, description=best, confidence=confidence, claims=(chosen[0],)))
+        said = {"name": name, "description": best, "confidence": confidence, "claims": chosen}
+        return Explanation(Label.model_validate(said))
 
 
 def _question(lines: Sequence[Heard]) -> Request:
