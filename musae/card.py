@@ -65,6 +65,8 @@ class TaskCard(Card):
     """For each main metric, which way is better."""
     reads: tuple[Reads, ...]
     licence: str = "Apache-2.0"
+    labels: bool = False
+    """Whether it has latents labelled: by the suite's explainer, as many as the suite says."""
     concept: str | None = None
     """The annotated concept it needs (`musae.corpora.track.CONCEPTS`), ``attributes``, or None."""
 

@@ -1,8 +1,8 @@
 """The contract of an explainer: latents with their evidence in, labels out.
 
-One file in `musae/explainers/` provides one, as a module-level ``CARD`` and ``load()``. An explainer sees the explaining half of the
-pieces only; its labels are judged on the other. Where it has nothing to say it abstains (`musae.labels.claims.ABSTENTION`); where it
-could not answer, its label is an abstention too and `Explanation.unscored` says why: the run goes on.
+One file in `musae/explainers/` provides one, as a module-level ``CARD`` and ``load()``. An explainer sees the explaining half of
+the pieces only; its labels are judged on the other. Where it has nothing to say it abstains (`musae.labels.claims.ABSTENTION`);
+where it could not answer, its label is an abstention too and `Explanation.unscored` says why: the run goes on.
 """
 
 from __future__ import annotations

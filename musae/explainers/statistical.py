@@ -1,4 +1,4 @@
-"""The claim that best tells where a latent fires, by the annotations: the ceiling of explainers (`musae.labels.explain_statistically`)."""
+"""The claim that best tells where a latent fires, by the annotations: the ceiling (`musae.labels.explain_statistically`)."""
 
 from __future__ import annotations
 

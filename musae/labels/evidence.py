@@ -63,11 +63,14 @@ def groups(data: HeldOut, unit: Unit) -> NDArray[np.int64]:
 
 def clip_of(data: HeldOut) -> NDArray[np.int64]:
     """The clip of each of `HeldOut.probe_rows` ``[m]``."""
-    return data.probe_rows // data.x.shape[1]
+    return np.asarray(data.probe_rows // data.x.shape[1], np.int64)
 
 
-def firing(features: Features, data: HeldOut, limit: int = LATENTS) -> Firing:
-    """The latents that qualify (`RATES`, `PIECES`), at most `limit` of them, and where they fire."""
+def firing(features: Features, data: HeldOut, limit: int = LATENTS, threshold: float = LEVEL) -> Firing:
+    """The latents that qualify (`RATES`, `PIECES`), at most `limit` of them, and where they fire.
+
+    `threshold`: the share of a latent's high quantile that its value exceeds where it fires.
+    """
     half, pieces = explaining(data), groups(data, "frames")
     code, rows = features.at(data.probe_rows), np.flatnonzero(half[pieces])
     order = spread.random(data.corpus_revision, "labelled latents").permutation(features.width)
@@ -75,7 +78,7 @@ def firing(features: Features, data: HeldOut, limit: int = LATENTS) -> Firing:
     eligible = 0
     columns = code.tocsc() if isinstance(code, scipy.sparse.csr_array) else code
     for j in order.tolist():
-        fires = _fires(_column(columns, j), rows)
+        fires = _fires(_column(columns, j), rows, threshold)
         rate = fires[rows].mean() if len(rows) else 0.0
         if RATES[0] <= rate <= RATES[1] and len(np.unique(pieces[rows][fires[rows]])) >= PIECES:
             eligible += 1
@@ -92,7 +95,7 @@ def firing(features: Features, data: HeldOut, limit: int = LATENTS) -> Firing:
     for unit, found in values.items():
         at[unit] = np.zeros(found.shape, np.bool_)
         for i, column in enumerate(found.T):
-            at[unit][:, i] = _fires(column, known[unit])
+            at[unit][:, i] = _fires(column, known[unit], threshold)
     return Firing(latents, at, values, eligible)
 
 
@@ -105,13 +108,13 @@ def _column(code: scipy.sparse.csc_array | NDArray[np.float32], j: int) -> NDArr
     return out
 
 
-def _fires(values: NDArray[np.float32], known: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _fires(values: NDArray[np.float32], known: NDArray[np.int64], threshold: float) -> NDArray[np.bool_]:
     """Whether a latent fires, its threshold set by the rows `known`."""
     positive = values[known]
     positive = positive[positive > 0]
     if not len(positive):
         return np.zeros(len(values), bool)
-    fires: NDArray[np.bool_] = values > LEVEL * np.quantile(positive, QUANTILE)
+    fires: NDArray[np.bool_] = values > threshold * np.quantile(positive, QUANTILE)
     return fires
 
 

@@ -6,6 +6,14 @@ environment variable that holds it, is read when a request is sent, and is taken
 
 from __future__ import annotations
 
+<<<<<<< HEAD
+=======
+import base64
+import json
+import math
+import os
+from dataclasses import replace
+>>>>>>> main
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +29,9 @@ CARD = ProviderCard(
     source="https://platform.openai.com/docs/api-reference/chat",
     argument="a base URL, # and a model, as in http://localhost:8000/v1#Qwen/Qwen2.5-7B-Instruct",
 )
+
+KEY = "MUSAE_API_KEY"
+"""The environment variable whose key is sent where no other is named."""
 
 REVISION = "chat-1"
 """Raised whenever a request is put to an endpoint in another way."""
@@ -47,8 +58,9 @@ def load(
 ) -> Endpoint:
     """The model at an endpoint.
 
-    `key_variable`: name of the environment variable with the key; empty for a server that wants none. `revision`: of the weights,
-    where it is known: raising it asks anew. `audio`: whether the model hears (clips go as ``input_audio``).
+    `key_variable`: name of the environment variable with the key; where none is named, `KEY` is taken if it is set, and no key
+    is sent otherwise. `revision`: of the weights, where it is known: raising it asks anew. `audio`: whether the model hears
+    (clips go as ``input_audio``).
 
     Raises UserError for an argument that is no URL, # and model.
     """
@@ -56,6 +68,7 @@ def load(
         raise UserError(f"provider 'endpoint' needs {CARD.argument}.")
     if concurrency < 1:
         raise UserError(f"concurrency is {concurrency}; give at least 1.")
+    key_variable = key_variable or (KEY if os.environ.get(KEY) else "")
     return Endpoint(argument, key_variable, revision, audio, concurrency, limits or Limits())
 
 
