@@ -6,14 +6,7 @@ environment variable that holds it, is read when a request is sent, and is taken
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-=======
-import base64
-import json
-import math
 import os
-from dataclasses import replace
->>>>>>> main
 from typing import Any
 from urllib.parse import urlsplit
 
