@@ -1,6 +1,6 @@
 """Answers of SmolLM2 that were recorded are replayed without it: the form of kept answers, and their keys, stay what they are.
 
-`python tests/providers/test_recorded.py` records them anew, which is due when `musae.providers.cache.FORM`, or a prompt's version,
+`python tests/providers/test_recorded.py` records them anew: due when `musae.providers.cache.FORM`, or a prompt's version,
 was raised.
 """
 
