@@ -62,6 +62,7 @@ LAYERS = {
     "musae.testing_generators": 6,
     "musae.testing_tasks": 6,
     "musae.testing_kernels": 6,
+    "musae.testing_providers": 6,
     "musae.templates": 6,
     "musae.leaderboard": 7,
     "musae.bench": 7,

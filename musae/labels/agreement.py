@@ -48,7 +48,7 @@ def agreement(judges: Mapping[str, NDArray[np.float64]], labelled: NDArray[np.bo
     `labelled [L]`: the latents whose label does not abstain. The others are left out: judges give them one value by definition,
     about which they cannot but agree. `revision`, the corpus's, fixes what is drawn.
     """
-    return [_of(pair, *(judges[name] for name in pair), labelled, revision) for pair in combinations(judges, 2)]
+    return [_of((a, b), judges[a], judges[b], labelled, revision) for a, b in combinations(judges, 2)]
 
 
 def spearman(first: NDArray, second: NDArray) -> NDArray[np.float64]:

@@ -63,7 +63,7 @@ def groups(data: HeldOut, unit: Unit) -> NDArray[np.int64]:
 
 def clip_of(data: HeldOut) -> NDArray[np.int64]:
     """The clip of each of `HeldOut.probe_rows` ``[m]``."""
-    return data.probe_rows // data.x.shape[1]
+    return np.asarray(data.probe_rows // data.x.shape[1], np.int64)
 
 
 def firing(features: Features, data: HeldOut, limit: int = LATENTS, threshold: float = LEVEL) -> Firing:

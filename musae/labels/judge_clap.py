@@ -116,9 +116,9 @@ def embeddings(
     if missing:
         audio = audio or registry.make("corpora", data.corpus).audio
         for c, wave in zip(missing, audio([data.clips[c] for c in missing], clap.rate), strict=True):
-            found[c] = clap.audio([wave], clap.rate)[0]
+            found[c] = vector = clap.audio([wave], clap.rate)[0]
             with atomic_path(paths[c]) as path, path.open("wb") as file:
-                np.save(file, found[c])
+                np.save(file, vector)
     return np.array([found[int(c)] for c in clips], np.float32)
 
 

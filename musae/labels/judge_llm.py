@@ -33,6 +33,9 @@ from musae.scores.heldout import HeldOut
 KINDS = ("random", "hard")
 """Kinds of negatives of detection and intruder."""
 
+NEGATIVES = 5
+"""Silent excerpts of each kind that detection shows of a latent: as many in all as the ten where it fires."""
+
 SHIFTED = "shifted"
 """The negatives of fuzzing: the mark, moved in time to where the latent is silent."""
 
@@ -129,7 +132,7 @@ def detection(labels: Sequence[str | None], shown: Sequence[Evidence], data: Hel
         Question(j, kind, int(data.groups[place.clip]), ask(label, place))
         for j, (label, one) in enumerate(zip(labels, shown, strict=True))
         if label is not None and one.top
-        for kind, places in [("", one.top), *((kind, _negatives(one, kind)) for kind in KINDS)]
+        for kind, places in [("", one.top), *((kind, _negatives(one, kind)[:NEGATIVES]) for kind in KINDS)]
         for place in places
     ]
 

@@ -64,7 +64,7 @@ class Verdict:
 
     def per_label(self, count: int) -> NDArray[np.float64]:
         """Youden index of each of `count` labels ``[L]``, mean over its claims; an abstention's is 0."""
-        return np.bincount(self.latents, self.claims_youden()[0] * self.weights * count, minlength=count)
+        return np.bincount(self.latents, self.claims_youden()[0] * self.weights * count, minlength=count).astype(np.float64)
 
 
 def judge(labels: Sequence[Label], firing: Firing, data: HeldOut, level: str, permuted: bool = False) -> Verdict:

@@ -139,8 +139,8 @@ def test_what_is_refused_is_unscored(data, shown):
         return knows(text, options)
 
     found = judge_llm.detect(ask(says), TOLD, shown, data)
-    assert found.unscored == {"the model refuses: music": 24}
-    assert found.asked == sum(len(one.top + one.random + one.hard) for one in shown)
+    assert found.unscored == {"the model refuses: music": 8 + 2 * judge_llm.NEGATIVES}
+    assert found.asked == sum(len(one.top + one.random[:5] + one.hard[:5]) for one in shown)
     assert found.per_latent == pytest.approx([np.nan, 1, 1, 1], nan_ok=True)
 
     def never(text, options):
