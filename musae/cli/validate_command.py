@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from musae.conformance import Check
     from musae.dictionary import Dictionary, FeatureSet
 
-PROVIDES = {"methods": "METHOD", "tasks": "score", "corpora": "load", "generators": "load", "estimators": "load"}
+PROVIDES = {"methods": "METHOD", "tasks": "score"} | dict.fromkeys(("corpora", "generators", "estimators", "explainers"), "load")
 """Kind -> what a module of it must have, beside its CARD."""
 
 
@@ -132,6 +132,10 @@ def _checks(subject: Subject) -> Iterator[Check]:
         from musae.testing_estimators import estimator_checks
 
         yield from estimator_checks(target)
+    elif subject.kind == "explainers":
+        from musae.testing_explainers import explainer_checks
+
+        yield from explainer_checks(target)
     else:
         from musae.testing_generators import generator_checks
 
