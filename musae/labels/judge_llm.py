@@ -73,7 +73,7 @@ class Question:
 
 def told(label: Label) -> str | None:
     """A label as a judge is told it, name and description; None where it abstains."""
-    return ". ".join(part for part in (label.name, label.description) if part) if label.claims else None
+    return ". ".join(part for part in (label.name, label.description) if part) if label.checkable else None
 
 
 def detect(
