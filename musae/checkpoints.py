@@ -27,7 +27,8 @@ def read(cls: Any, folder: Path, config: Any) -> Any:
         with quiet():
             found, info = cls.from_pretrained(folder, config=config, dtype=torch.float32, **options)
     except Exception as error:  # safetensors, torch and transformers each raise their own
-        raise UserError(f"{folder}: the weights cannot be loaded ({str(error).splitlines()[0]}); download them again.") from error
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{folder}: the weights cannot be loaded ({said}); download them again.") from error
     lacking = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
     if lacking:
         raise UserError(

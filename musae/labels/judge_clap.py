@@ -27,6 +27,7 @@ from musae.files import atomic_path, cache_root
 from musae.labels import evidence, judge_truth
 from musae.labels.claims import Label
 from musae.labels.evidence import Firing
+from musae.labels.judge_llm import Progress, told
 from musae.scores import spread
 from musae.scores.heldout import HeldOut
 from musae.scores.score import Score
@@ -75,7 +76,12 @@ class Similarity:
 
 
 def judge(
-    labels: Sequence[Label], firing: Firing, data: HeldOut, clap: Clap, audio: Audio | None = None, count: int = COUNT
+    labels: Sequence[Label],
+    firing: Firing,
+    data: HeldOut,
+    clap: Clap,
+    audio: Audio | None = None,
+    progress: Progress = lambda what, done, total: None,
 ) -> Similarity:
     """Judge the label of each chosen latent (column) on the judging pieces. `audio`: by default the corpus's own.
 
@@ -83,14 +89,14 @@ def judge(
     """
     clips = np.flatnonzero(~evidence.explaining(data)[data.groups])
     values, fires = firing.values["clips"][clips], firing.at["clips"][clips]
-    texts = [text(label) for label in labels]
+    texts = [told(label) or "" for label in labels]
     scored = [j for j, said in enumerate(texts) if said and fires[:, j].any()]
     shape = (1 + len(data.plan), len(labels))
     parts = {name: np.full(shape, np.nan) for name in ("top", "silent", "dealt_top", "dealt_silent")}
     if scored:
-        cosines = (embeddings(clap, data, clips, audio) @ clap.text([texts[j] for j in scored]).T).astype(np.float64)
+        cosines = (embeddings(clap, data, clips, audio, progress) @ clap.text([texts[j] for j in scored]).T).astype(np.float64)
         drawn = spread.with_total(data.plan)[:, data.groups[clips]].astype(np.float64)
-        places = {"top": _top(values[:, scored], fires[:, scored], count), "silent": ~fires[:, scored]}
+        places = {"top": _top(values[:, scored], fires[:, scored]), "silent": ~fires[:, scored]}
         deals = judge_truth.shuffled(range(len(scored)), data.corpus_revision)
         for name, at in places.items():
             parts[name][:, scored] = _mean(drawn, at, cosines)
@@ -100,25 +106,23 @@ def judge(
     return Similarity(**parts, unscored=unscored, pieces=len(np.unique(data.groups[clips])))
 
 
-def text(label: Label) -> str:
-    """What is compared of a label: its name and description; nothing of an abstention."""
-    return ". ".join(part for part in (label.name, label.description) if part) if label.claims else ""
-
-
 def embeddings(
-    clap: Clap, data: HeldOut, clips: NDArray[np.int64], audio: Audio | None = None, folder: Path | None = None
+    clap: Clap, data: HeldOut, clips: NDArray[np.int64], audio: Audio | None, progress: Progress
 ) -> NDArray[np.float32]:
-    """CLAP's vectors of some clips ``[len(clips), d]``, kept on disk one file a clip, by default in ``clap`` of musae's cache."""
-    folder = (folder or cache_root() / "clap") / f"{data.corpus.replace('/', '~')}@{data.corpus_revision}" / clap.revision
+    """CLAP's vectors of some clips ``[len(clips), d]``, kept on disk one file a clip in ``clap`` of musae's cache."""
+    folder = cache_root() / "clap" / f"{data.corpus.replace('/', '~')}@{data.corpus_revision}" / clap.revision
     paths = {int(c): folder / f"{data.clips[c].id}-{data.clips[c].duration:g}.npy" for c in clips}
     found = {c: _kept(path) for c, path in paths.items()}
     missing = [c for c, vector in found.items() if vector is None]
     if missing:
         audio = audio or registry.make("corpora", data.corpus).audio
-        for c, wave in zip(missing, audio([data.clips[c] for c in missing], clap.rate), strict=True):
+        waves = audio([data.clips[c] for c in missing], clap.rate)
+        for done, (c, wave) in enumerate(zip(missing, waves, strict=True)):
+            progress(f"CLAP of {data.corpus}", done, len(missing))
             found[c] = vector = clap.audio([wave], clap.rate)[0]
             with atomic_path(paths[c]) as path, path.open("wb") as file:
                 np.save(file, vector)
+        progress(f"CLAP of {data.corpus}", len(missing), len(missing))
     return np.array([found[int(c)] for c in clips], np.float32)
 
 
@@ -130,10 +134,10 @@ def _kept(path: Path) -> NDArray[np.float32] | None:
         return None
 
 
-def _top(values: NDArray[np.float32], fires: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
-    """The strongest clips of each latent among those on which it fires ``[n, L]``, at most `count`."""
+def _top(values: NDArray[np.float32], fires: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The strongest clips of each latent among those on which it fires ``[n, L]``, at most `COUNT`."""
     rank = np.argsort(np.argsort(-values, axis=0, kind="stable"), axis=0)
-    return np.asarray(fires & (rank < count), np.bool_)
+    return np.asarray(fires & (rank < COUNT), np.bool_)
 
 
 def _mean(drawn: NDArray[np.float64], at: NDArray[np.bool_], cosines: NDArray[np.float64]) -> NDArray[np.float64]:

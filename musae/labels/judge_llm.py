@@ -51,6 +51,8 @@ TRIALS = 3
 UNLABELLED = "(none)"
 """How an empty label is told: a null."""
 
+SILENT = "fires nowhere on the judging pieces"
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -63,6 +65,7 @@ class Question:
     kind: str
     """Kind of negative; empty where the latent fires."""
     piece: int
+    """Of the excerpt that is asked about; -1 where there is none."""
     request: Request | None
     """None where it cannot be put."""
     hindrance: str = ""
@@ -73,7 +76,7 @@ class Question:
 
 def told(label: Label) -> str | None:
     """A label as a judge is told it, name and description; None where it abstains."""
-    return ". ".join(part for part in (label.name, label.description) if part) if label.claims else None
+    return ". ".join(part for part in (label.name, label.description) if part) if label.checkable else None
 
 
 def detect(
@@ -128,7 +131,8 @@ def detection(labels: Sequence[str | None], shown: Sequence[Evidence], data: Hel
         messages = prompt.messages(label=_line(label), excerpt=words.excerpt(place.descriptors))
         return Request(messages, prompt.tag, options=OPTIONS)
 
-    return [
+    silent = [Question(j, "", -1, None, SILENT) for j, one in enumerate(shown) if labels[j] is not None and not one.top]
+    return silent + [
         Question(j, kind, int(data.groups[place.clip]), ask(label, place))
         for j, (label, one) in enumerate(zip(labels, shown, strict=True))
         if label is not None and one.top
@@ -144,7 +148,11 @@ def fuzzing(
     prompt = prompts.read("fuzzing", 1)
     questions = []
     for j, (label, one) in enumerate(zip(labels, shown, strict=True)):
-        for place in one.top if label is not None else ():
+        if label is None:
+            continue
+        if not one.top:
+            questions.append(Question(j, SHIFTED, -1, None, SILENT))
+        for place in one.top:
             piece = int(data.groups[place.clip])
             moments = _moments(place, j, firing, data)
             if moments is None:
@@ -156,9 +164,7 @@ def fuzzing(
             clip = words.excerpt(tables["clips"].at(place.clip))
             for kind, marked in (("", fires), (SHIFTED, silent)):
                 lines = "\n".join(_moment(row, row == marked, data, tables) for row in rows)
-                request = Request(
-                    prompt.messages(label=_line(label or ""), clip=clip, moments=lines), prompt.tag, options=OPTIONS
-                )
+                request = Request(prompt.messages(label=_line(label), clip=clip, moments=lines), prompt.tag, options=OPTIONS)
                 questions.append(Question(j, kind, piece, request))
     return questions
 
@@ -178,8 +184,8 @@ def intruders(shown: Sequence[Evidence], data: HeldOut) -> list[Question]:
                 rng = spread.random(data.corpus_revision, f"intruder {one.latent} {kind} {trial}")
                 places = [*(one.top[i] for i in rng.permutation(len(one.top))[: len(LETTERS) - 1]), odd]
                 order = rng.permutation(len(LETTERS))
-                told_ = [f"{letter}: {words.excerpt(places[i].descriptors)}" for letter, i in zip(LETTERS, order, strict=True)]
-                request = Request(prompt.messages(excerpts="\n".join(told_)), prompt.tag, options=LETTERS)
+                lines = [f"{letter}: {words.excerpt(places[i].descriptors)}" for letter, i in zip(LETTERS, order, strict=True)]
+                request = Request(prompt.messages(excerpts="\n".join(lines)), prompt.tag, options=LETTERS)
                 right = LETTERS[int(np.flatnonzero(order == len(LETTERS) - 1)[0])]
                 questions.append(Question(j, kind, piece, request, intruder=right))
     return questions
@@ -220,7 +226,7 @@ def _counts(
     questions: Sequence[Question], unscored: Mapping[str, int], abstained: int, data: HeldOut
 ) -> tuple[int, Mapping[str, int], int, int, str]:
     asked = sum(question.request is not None for question in questions)
-    return asked, unscored, abstained, len({question.piece for question in questions}), data.corpus_revision
+    return asked, unscored, abstained, len({question.piece for question in questions} - {-1}), data.corpus_revision
 
 
 def _negatives(one: Evidence, kind: str) -> tuple[Example, ...]:

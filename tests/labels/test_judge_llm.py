@@ -158,6 +158,10 @@ def test_where_a_question_cannot_be_put(data, firing, tables):
     shown = [evidence.evidence(fires, j, data, tables, True, 3) for j in range(4)]
     found = judge_llm.fuzz(ask(knows), TOLD, shown, fires, data, tables)
     assert found.unscored == {"fires throughout the clip: there is nowhere to move the mark": 12}
+    gone = [evidence.Evidence(one.latent, (), *(3 * [one.random])) for one in shown[:1]] + shown[1:]
+    for found in (judge_llm.detect(ask(knows), TOLD, gone, data), judge_llm.fuzz(ask(knows), TOLD, gone, firing, data, tables)):
+        assert found.unscored[judge_llm.SILENT] == 1
+        assert np.isnan(found.per_latent[0])
     few = [evidence.evidence(firing, j, data, tables, True, 3) for j in range(4)]
     spotted = judge_llm.spot(ask(knows), few, data)
     assert spotted.unscored == {"fires in fewer than 4 clips of the judging pieces": 24}
