@@ -59,6 +59,7 @@ LAYERS = {
     "musae.testing": 6,
     "musae.testing_corpora": 6,
     "musae.testing_estimators": 6,
+    "musae.testing_explainers": 6,
     "musae.testing_generators": 6,
     "musae.testing_tasks": 6,
     "musae.testing_kernels": 6,
