@@ -116,7 +116,7 @@ def _check_half(card: ExplainerCard, explainer: Explainer) -> None:
     case = planted_case()
     judging = np.flatnonzero(~evidence.explaining(case.data)[case.data.groups])
     dealt = list(case.data.clips)
-    for clip, donor in zip(judging, np.roll(judging, 7), strict=True):
+    for clip, donor in zip(judging.tolist(), np.roll(judging, 7).tolist(), strict=True):
         dealt[clip] = _with_annotations(case.data.clips[clip], case.data.clips[donor])
     other = replace(case, data=replace(case.data, clips=dealt))
     same = explainer.explain(case) == explainer.explain(other)

@@ -1,4 +1,4 @@
-"""`musae validate`: does a method, a task, a corpus, a generator, an estimator, a provider or a dictionary keep its contract?"""
+"""`musae validate`: does a method, task, corpus, generator, estimator, provider, explainer or dictionary keep its contract?"""
 
 from __future__ import annotations
 

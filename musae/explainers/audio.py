@@ -67,7 +67,7 @@ class Audio(Chat):
         return requests
 
     def ask(self, shown: Sequence[Evidence], case: Case) -> list[Explanation]:
-        return [explanation(answer) for answer in self.client.complete(self.requests(shown, case))]
+        return [explanation(answer) for answer in self.complete(self.requests(shown, case), case)]
 
 
 def _wavs(places: Sequence[Example], case: Case) -> list[Clip]:

@@ -42,16 +42,13 @@ class Chat(Explainer):
         """Ask of latents that fire somewhere."""
 
     def explain(self, case: Case) -> list[Explanation]:
-        found: list[Explanation] = []
         seen = case.evidence()
-        at_once = 4 * self.client.provider.concurrency
-        for start in range(0, len(seen), at_once):
-            case.progress("labels", start, len(seen))
-            some = seen[start : start + at_once]
-            answers = iter(self.ask([one for one in some if one.top], case))
-            found += [next(answers) if one.top else Explanation(unscored=SILENT) for one in some]
-        case.progress("labels", len(seen), len(seen))
-        return found
+        answers = iter(self.ask([one for one in seen if one.top], case))
+        return [next(answers) if one.top else Explanation(unscored=SILENT) for one in seen]
+
+    def complete(self, requests: Sequence[Request], case: Case) -> list[Answer]:
+        """The answers, with the case's progress."""
+        return self.client.complete(requests, lambda done, total: case.progress("labels", done, total))
 
     def estimate(self, case: Case) -> str:
         return str(self.client.estimate(self.requests([one for one in case.evidence() if one.top], case)))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from musae import registry
 from musae.card import ExplainerCard
@@ -66,32 +67,43 @@ class Text(Chat):
         return [_ranking(lines) if self.client.provider.ranks else _question(lines) for lines in told]
 
     def ask(self, shown: Sequence[Evidence], case: Case) -> list[Explanation]:
-        answers = self.client.complete(self.requests(shown, case))
+        answers = self.complete(self.requests(shown, case), case)
         if not self.client.provider.ranks:
             return [explanation(answer) for answer in answers]
-        return [self._named(answer, heard(one)) for answer, one in zip(answers, shown, strict=True)]
+        chosen = [_likeliest(answer, heard(one)) for answer, one in zip(answers, shown, strict=True)]
+        claimed = list(dict.fromkeys(e.label.description for e in chosen if e.label.claims))
+        named = dict(zip(claimed, self.client.complete([_naming(said) for said in claimed]), strict=True))
+        return [_named(e, named[e.label.description]) if e.label.claims else e for e in chosen]
 
-    def _named(self, answer: Answer, lines: Sequence[Heard]) -> Explanation:
-        """The likeliest of the claims, with a name."""
-        if answer.value is None:
-            return Explanation(unscored=answer.unscored)
-        total = sum(map(math.exp, answer.value.values()))
-        best = max(answer.value, key=lambda said: answer.value[said] if answer.value else 0.0)
-        confidence = math.exp(answer.value[best]) / total if total > 0 else 0.0
-        chosen = [one.claim for one in lines if claim(one.claim) == best][:1]
-        if not chosen:
-            return Explanation(Label(name="unclear", confidence=confidence))
-        prompt = prompts.read(*NAME)
-        [named] = self.client.complete([Request(prompt.messages(claim=best), prompt.tag, FORM, sampling=Sampling(max_tokens=16))])
-        name = str(named.value["name"]) if named.value else best
-        said = {"name": name, "description": best, "confidence": confidence, "claims": chosen}
-        return Explanation(Label.model_validate(said))
+
+def _likeliest(answer: Answer, lines: Sequence[Heard]) -> Explanation:
+    """A label of the likeliest of the told claims, in its own words; one without a claim where that is `NOTHING`."""
+    if answer.value is None:
+        return Explanation(unscored=answer.unscored)
+    log_p = {said: float(value) for said, value in answer.value.items()}
+    best = max(log_p, key=lambda said: log_p[said])
+    confidence = 1 / sum(math.exp(value - log_p[best]) for value in log_p.values())
+    claims = [one.claim for one in lines if claim(one.claim) == best][:1]
+    words = {"name": best if claims else "unclear", "description": best if claims else ""}
+    return Explanation(Label.model_validate({**words, "confidence": confidence, "claims": claims}))
+
+
+def _named(found: Explanation, answer: Answer) -> Explanation:
+    """The label with the name that was written for its claim, if one was."""
+    if answer.value is None:
+        return found
+    return replace(found, label=found.label.model_copy(update={"name": str(answer.value["name"]).strip() or found.label.name}))
 
 
 def _question(lines: Sequence[Heard]) -> Request:
     prompt = prompts.read(*ANSWER)
     told = "\n".join(one.line for one in lines) or NOTHING
     return Request(prompt.messages(lines=told), prompt.tag, answer_schema(), sampling=Sampling(max_tokens=MAX_TOKENS))
+
+
+def _naming(said: str) -> Request:
+    prompt = prompts.read(*NAME)
+    return Request(prompt.messages(claim=said), prompt.tag, FORM, sampling=Sampling(max_tokens=16))
 
 
 def _ranking(lines: Sequence[Heard]) -> Request:
