@@ -50,6 +50,7 @@ LAYERS = {
     "musae.estimated": 6,
     "musae.evaluation": 6,
     "musae.steering": 6,
+    "musae.tables": 6,
     "musae.engines": 6,
     "musae.conformance": 0,
     "musae.testing": 6,

@@ -64,9 +64,7 @@ AXES: dict[str, Callable[[Any], Any]] = {
     "layers": click.option("--layer", "layers", multiple=True, type=click.IntRange(0), help="Blocks below the stream."),
     "seeds": click.option("--seed", "seeds", multiple=True, type=click.IntRange(0), help="Of initial weights."),
     "frames": click.option("--frames", type=click.IntRange(1), default=None, help="Frames of the pass."),
-    "generator": click.option(
-        "--generator", default=None, metavar="NAME", help="In place of the suite's, as musicgen:FOLDER."
-    ),
+    "generator": click.option("--generator", default=None, metavar="NAME", help="In place of the suite's, as musicgen:FOLDER."),
     "corpora": click.option(
         "--corpus", "corpora", multiple=True, metavar="NAME", help="In place of the suite's. May be repeated."
     ),

@@ -69,7 +69,9 @@ def sample(features: Features, data: HeldOut) -> tuple[NDArray[np.int64], int]:
     The order in which they are drawn knows nothing of the dictionary.
     """
     half = np.flatnonzero(evidence.explaining(data)[data.groups])
-    member = scipy.sparse.csr_array((np.ones(len(half)), (data.groups[half], np.arange(len(half)))), shape=(data.pieces, len(half)))
+    member = scipy.sparse.csr_array(
+        (np.ones(len(half)), (data.groups[half], np.arange(len(half)))), shape=(data.pieces, len(half))
+    )
     pieces = ((member @ (features.clip_means[half] > 0)) > 0).sum(0)
     order = spread.random(data.corpus_revision, "latents of the tables").permutation(features.width)
     alive = order[pieces[order] >= evidence.PIECES]

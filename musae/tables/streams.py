@@ -66,9 +66,13 @@ class Streams:
         if corpus.card.name in self.training.stream(self.layers).tokens.corpora:
             shared = set(self.training.stream(self.layers).tokens.groups) & {clip.group for clip in self.clips}
             if shared:
-                raise UserError(f"corpus {self.corpus!r}: {min(shared)!r} is a held-out piece and was trained on; make tokens anew.")
+                raise UserError(
+                    f"corpus {self.corpus!r}: {min(shared)!r} is a held-out piece and was trained on; make tokens anew."
+                )
         show = partial(workspace.progress, f"tokens of {self.corpus}")
-        return self._harvest(tokens.tokenize(workspace.generator, corpus, self.clips, progress=show), f"activations of {self.corpus}")
+        return self._harvest(
+            tokens.tokenize(workspace.generator, corpus, self.clips, progress=show), f"activations of {self.corpus}"
+        )
 
     @cached_property
     def centres(self) -> dict[int, Store]:
