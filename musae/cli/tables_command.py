@@ -139,8 +139,8 @@ def _plan(session: Session) -> None:
         f"{streams.corpus} ({clips * frames:,} frames) at {len(streams.layers)} layers\n"
         f"disk: {cost.size(estimate(clips + CENTRE, frames, card.width, len(streams.layers)))} of activations under "
         f"{training.workspace.root}\n"
-        f"operations: {work.operations:.2e} to run the generator and to encode; labels and classifiers take about half a minute of "
-        f"one core a dictionary beside that"
+        f"operations: {work.operations:.2e} to run the generator and to encode; labels and classifiers take about half a "
+        "minute of one core a dictionary beside that"
     )
     device = cost.this_machine()
     click.echo(f"  {device.duration(work)} on {device.name} ({device.known})")

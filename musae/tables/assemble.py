@@ -26,6 +26,10 @@ AXES: dict[Axis, tuple[float, ...]] = {"lower": activity.LOWER, "upper": activit
 FEATURES: tuple[Literal["all", "concepts", "statistics"], ...] = ("all", "concepts", "statistics")
 
 
+Layers = dict[int, tuple[NDArray[np.float64], NDArray[np.int64]]]
+"""Layer -> profiles of its latents ``[S, P]``, and their numbers ``[S]``."""
+
+
 @dataclass(frozen=True)
 class Profiles:
     """What a layer-of-origin classifier reads."""
@@ -155,29 +159,29 @@ def _layer(member: Member) -> int:
     return member.layer
 
 
-def profiles(found: Mapping[Key, Measured], d: int) -> dict[Profiles, dict[int, NDArray[np.float64]]]:
-    """Columns for the layer-of-origin classifiers, by layer; a group of columns that is empty is left out."""
+def profiles(found: Mapping[Key, Measured], d: int) -> dict[Profiles, Layers]:
+    """Columns for the layer-of-origin classifiers; a group of columns that is empty is left out."""
     columns: dict[str, Callable[[Measured], NDArray[np.float64]]] = {
         "all": lambda one: np.hstack([one.statistics, one.concepts]),
         "concepts": lambda one: one.concepts,
         "statistics": lambda one: one.statistics,
     }
-    out: dict[Profiles, dict[int, NDArray[np.float64]]] = {}
+    out: dict[Profiles, Layers] = {}
     for (member, kind), one in found.items():
         for features in FEATURES:
             x = columns[features](one)
             if x.shape[1]:
-                out.setdefault(Profiles(setting(member, d), kind, features), {})[member.layer] = x
+                out.setdefault(Profiles(setting(member, d), kind, features), {})[member.layer] = x, one.latents
     return out
 
 
-def learnable(columns: Mapping[Profiles, Mapping[int, NDArray[np.float64]]]) -> dict[Profiles, Mapping[int, NDArray[np.float64]]]:
+def learnable(columns: Mapping[Profiles, Layers]) -> dict[Profiles, Layers]:
     """Those with two layers or more and enough latents of each."""
-    return {key: x for key, x in columns.items() if len(x) > 1 and min(map(len, x.values())) >= origin.LEAST}
+    return {key: x for key, x in columns.items() if len(x) > 1 and min(len(n) for _, n in x.values()) >= origin.LEAST}
 
 
 def origins(
-    columns: Mapping[Profiles, Mapping[int, NDArray[np.float64]]], scored: Mapping[tuple[Profiles, origin.Model], origin.Accuracy]
+    columns: Mapping[Profiles, Layers], scored: Mapping[tuple[Profiles, origin.Model], origin.Accuracy]
 ) -> Iterator[Origin]:
     """Rows of the layer-of-origin classifiers; those that could not be scored say why."""
     for key, x in columns.items():

@@ -13,7 +13,7 @@ from typing import Any
 
 from musae.errors import UserError
 from musae.files import atomic_path
-from musae.tables.schema import Estimate, Of, Setting, Tables
+from musae.tables.schema import Estimate, Of, Tables
 
 KINDS = ["trained", "random"]
 

@@ -12,6 +12,7 @@ from musae.provenance import device
 from musae.results import provenance
 from musae.tables import activity, assemble, curves, steered
 from musae.tables.markdown import markdown
+from musae.tables.measure import Measured
 from musae.tables.schema import Line, Tables
 from musae.tables.session import KINDS, Session
 
@@ -54,7 +55,7 @@ def make(session: Session, commands: tuple[str, ...], steering: Sequence[Path] =
     )
 
 
-def _lines(session: Session, found: dict[assemble.Key, assemble.Measured], d: int) -> list[Line]:
+def _lines(session: Session, found: dict[assemble.Key, Measured], d: int) -> list[Line]:
     lines = []
     for member in session.training.members:
         for kind in KINDS:
@@ -78,7 +79,7 @@ def _lines(session: Session, found: dict[assemble.Key, assemble.Measured], d: in
 
 
 def write(tables: Tables, folder: Path) -> tuple[list[Path], str]:
-    """Write ``tables.json``, ``tables.md``, and the figure where it can be drawn; returns the files, and why there is no figure."""
+    """Write ``tables.json``, ``tables.md`` and, where it can be drawn, the figure; returns the files, and why there is none."""
     files, undrawn = [tables.write(folder / "tables.json"), folder / "tables.md"], ""
     try:
         files += curves.draw(tables, folder)
@@ -92,7 +93,7 @@ def write(tables: Tables, folder: Path) -> tuple[list[Path], str]:
 def summary(tables: Tables) -> str:
     """A few lines for the terminal: counts and label scores, trained beside random."""
     out = [
-        f"{tables.sweep}, {tables.generator}, {tables.clips:,} clips of {tables.corpus}; latents that pass the filter, mean Youden:"
+        f"{tables.sweep}, {tables.generator}, {tables.clips:,} clips of {tables.corpus}; latents within the filter, mean Youden:"
     ]
     for line in tables.lines:
         if line.missing:

@@ -1,4 +1,4 @@
-"""Statistical labels, judged against annotations on other pieces: of the task's latents, and of a sample at several firing levels.
+"""Statistical labels, judged on other pieces: of the task's latents, and of a sample of latents at several firing levels.
 
 `scores` follows the task `label_precision` to the letter, so that its numbers can be compared with the board's. `each` labels a
 fixed sample of latents whatever their rate, once for each firing level: means over the latents within a band of rates are then
@@ -80,8 +80,12 @@ def sample(features: Features, data: HeldOut) -> tuple[NDArray[np.int64], int]:
 
 def values(features: Features, data: HeldOut, latents: NDArray[np.int64]) -> dict[Unit, NDArray[np.float32]]:
     """Values of some latents at the probe rows ``[m, S]`` and their means on clips ``[n, S]``."""
-    code = features.at(data.probe_rows)[:, latents]
-    return {"frames": code.toarray() if scipy.sparse.issparse(code) else code, "clips": features.clip_means[:, latents]}
+    code = features.at(data.probe_rows)
+    frames = code[:, latents]
+    return {
+        "frames": frames if isinstance(frames, np.ndarray) else frames.toarray(),
+        "clips": features.clip_means[:, latents],
+    }
 
 
 def each(latents: NDArray[np.int64], found: dict[Unit, NDArray[np.float32]], data: HeldOut, level: str) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from musae.labels import evidence
 from musae.tables import judged, origin
 from musae.tables.assemble import AXES
-from musae.tables.schema import Estimate, Kind, Of, Setting, Tables
+from musae.tables.schema import Estimate, Kind, Of, Tables
 
 R = TypeVar("R", bound=Of)
 
@@ -54,7 +54,7 @@ def _head(tables: Tables) -> str:
         *tables.commands,
         "```",
         "",
-        f"- dictionaries: {len({(l.setting, l.layer) for l in tables.lines if not l.missing})} of {_of(tables)}, trained on "
+        f"- dictionaries: {len({(line.setting, line.layer) for line in tables.lines if not line.missing})} of {_of(tables)}, trained on "
         f"{tables.training_frames:,} frames; each beside a random twin (the same size, random directions, TopK)",
         f"- held-out clips: {tables.clips:,} of {tables.clip_seconds:g} s from {tables.pieces:,} pieces of {tables.corpus}; what is read "
         f"at frames is read at {tables.probe_frames:,} of them",

@@ -11,9 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
-
-import numpy as np
 
 from musae.dictionary import Dictionary, load
 from musae.errors import UserError
@@ -22,7 +19,7 @@ from musae.scores.heldout import HeldOut
 from musae.sweep import Member
 from musae.sweep_training import SweepTraining
 from musae.tables import measure, origin
-from musae.tables.assemble import Key, Profiles
+from musae.tables.assemble import Key, Layers, Profiles
 from musae.tables.measure import Measured
 from musae.tables.schema import Kind
 from musae.tables.streams import Streams, twin
@@ -82,7 +79,7 @@ class Session:
 
     def dictionary(self, member: Member) -> Dictionary:
         """A dictionary of the sweep."""
-        return cast(Dictionary, load(self.training.paths[member]))
+        return load(self.training.paths[member])
 
     @cached_property
     def hashes(self) -> dict[Member, str]:
@@ -98,24 +95,24 @@ class Session:
             identity = self.streams.centres[member.layer].identity
         return self.home / f"layer{member.layer}" / f"{name}-{measure.digest(name, identity, store)}.npz"
 
-    def origins(
-        self, profiles: Mapping[Profiles, Mapping[int, np.ndarray]]
-    ) -> dict[tuple[Profiles, origin.Model], origin.Accuracy]:
+    def origins(self, profiles: Mapping[Profiles, Layers]) -> dict[tuple[Profiles, origin.Model], origin.Accuracy]:
         """Score each classifier; the null is of those that read all columns. Those that are on disk are read."""
         todo: Sequence[tuple[Profiles, origin.Model]] = [(key, model) for key in profiles for model in origin.MODELS]
         found = {}
         with one_thread():
             for done, (key, model) in enumerate(todo):
                 self.training.show("layer-of-origin classifiers", done, len(todo))
-                x, layers = origin.balanced(profiles[key])
+                latents = origin.balanced(profiles[key])
                 permutations = origin.PERMUTATIONS if key.features == "all" else 0
-                content = hashlib.sha256(x.tobytes() + layers.tobytes() + Path(origin.__file__).read_bytes())
+                content = hashlib.sha256(
+                    latents.profiles.tobytes() + latents.numbers.tobytes() + Path(origin.__file__).read_bytes()
+                )
                 content.update(f"{model} {permutations}".encode())
                 path = self.home / "origin" / f"{content.hexdigest()[:20]}.json"
                 if path.is_file():
                     found[key, model] = origin.Accuracy(**json.loads(path.read_text(encoding="utf-8")))
                     continue
-                found[key, model] = origin.classify(x, layers, model, permutations=permutations)
+                found[key, model] = origin.classify(latents, model, permutations=permutations)
                 with atomic_path(path) as temporary:
                     temporary.write_text(json.dumps(asdict(found[key, model])), encoding="utf-8")
         self.training.show("layer-of-origin classifiers", len(todo), len(todo))
