@@ -13,11 +13,12 @@ from typing import Any
 
 from musae.errors import UserError
 from musae.files import atomic_path
+from musae.tables.assemble import AXES, Axis
 from musae.tables.schema import Estimate, Of, Tables
 
 KINDS = ["trained", "random"]
 
-TITLES = {"lower": "lower bound of r", "upper": "upper bound of r", "level": "firing level"}
+TITLES: dict[Axis, str] = {"lower": "lower bound of r", "upper": "upper bound of r", "level": "firing level"}
 
 
 def draw(tables: Tables, folder: Path) -> list[Path]:
@@ -27,7 +28,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
     except ImportError as error:
         raise UserError(f"curves are drawn with Altair and vl-convert ({error}); pip install 'musae[plots]'.") from error
     spec = figure(alt, tables).to_json()
-    drawn = {"svg": convert.vegalite_to_svg(spec).encode(), "png": convert.vegalite_to_png(spec, scale=1.5)}
+    drawn = {"svg": convert.vegalite_to_svg(spec).encode(), "png": convert.vegalite_to_png(spec, scale=1.3)}
     files = []
     for suffix, content in drawn.items():
         files.append(folder / f"curves.{suffix}")
@@ -43,11 +44,12 @@ def figure(alt: Any, tables: Tables) -> Any:
         parts += [_curves(alt, tables, axis, truth) for axis in TITLES]
     return (
         alt.vconcat(*parts, spacing=26)
-        .resolve_scale(color="independent", strokeDash="shared")
-        .configure_axis(labelFontSize=9, titleFontSize=10, grid=True, gridOpacity=0.4)
+        .resolve_scale(color="independent", strokeDash="independent")
+        .configure_axis(labelFontSize=9, titleFontSize=10, gridOpacity=0.4)
+        .configure_axisY(minExtent=34)
         .configure_title(fontSize=11, anchor="start")
         .configure_view(stroke="#ddd")
-        .configure_legend(labelFontSize=9, titleFontSize=10)
+        .configure_legend(labelFontSize=9, titleFontSize=10, symbolOpacity=1, symbolType="stroke", symbolStrokeWidth=2)
     )
 
 
@@ -61,23 +63,27 @@ def _by_layer(alt: Any, tables: Tables) -> Any:
         if row.features == "all" and row.model == "mlp"
         for layer, value in zip(row.layers, row.by_layer, strict=False)
     ]
+    across = alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0))
     chance = alt.Chart(alt.Data(values=[{"value": 1 / max(1, len(tables.layers))}])).mark_rule(color="#888", strokeDash=[1, 3])
-    panels = [
-        _lines(alt, counts, "layer:O", "latents that pass the filter", "setting", log=True),
-        _lines(alt, labels, "layer:O", "mean Youden index of labels", "setting"),
-        _lines(alt, origins, "layer:O", "layer told right by the MLP", "setting") + chance.encode(y="value:Q"),
-    ]
-    titles = ("Filter counts (mean > 0)", "Label scores", "Layer of origin (dotted: chance)")
-    shown = [panel.properties(width=250, height=170, title=title) for panel, title in zip(panels, titles, strict=True)]
-    return alt.hconcat(*shown, spacing=30).resolve_scale(color="shared", strokeDash="shared")
+    panels = {
+        "Filter counts (mean > 0)": _lines(alt, counts, across, _counted(alt, "latents that pass the filter"), "setting"),
+        "Label scores": _lines(alt, labels, across, _plain(alt, "mean Youden index of labels"), "setting"),
+        "Layer of origin (dotted: chance)": _lines(alt, origins, across, _plain(alt, "share told right by the MLP"), "setting")
+        + chance.encode(y="value:Q"),
+    }
+    shown = [panel.properties(width=250, height=170, title=title) for title, panel in panels.items()]
+    return alt.hconcat(*shown, spacing=26)
 
 
-def _curves(alt: Any, tables: Tables, axis: str, truth: str) -> Any:
-    """Counts above, label scores below; a column for each setting, a line for each layer."""
+def _curves(alt: Any, tables: Tables, axis: Axis, truth: str) -> Any:
+    """Counts above, label scores below; a column for each setting, a line for each layer. Dotted: the paper's filter."""
     rows = [p for p in tables.points if p.axis == axis and p.truth == truth and p.layer is not None]
-    rule = alt.Chart(alt.Data(values=[{"at": _paper(tables, axis)}])).mark_rule(color="#888", strokeDash=[1, 3]).encode(x="at:Q")
+    here = {"lower": tables.band[0], "upper": tables.band[1], "level": 0.0}[axis]
+    rule = alt.Chart(alt.Data(values=[{"at": here}])).mark_rule(color="#888", strokeDash=[1, 3]).encode(x="at:Q")
+    scale = alt.Scale() if axis == "level" else alt.Scale(type="symlog", constant=0.01)
+    across = alt.X("at:Q", title=TITLES[axis], scale=scale, axis=alt.Axis(values=list(AXES[axis]), format="~g", labelAngle=-45))
     lines = []
-    for measure, title in (("count", "latents within"), ("youden", "mean Youden")):
+    for measure, up in (("count", _counted(alt, "latents within")), ("youden", _plain(alt, "mean Youden"))):
         panels = []
         for setting in dict.fromkeys(row.setting for row in rows):
             mine = [
@@ -85,46 +91,36 @@ def _curves(alt: Any, tables: Tables, axis: str, truth: str) -> Any:
                 for row in rows
                 if row.setting == setting
             ]
-            panel = _lines(alt, mine, "at:Q", title, "layer", log=measure == "count", x_title=TITLES[axis], x_log=axis != "level")
-            panels.append((panel + rule).properties(width=185, height=105, title=setting.title if measure == "count" else ""))
-        lines.append(alt.hconcat(*panels, spacing=14).resolve_scale(y="shared"))
-    return alt.vconcat(*lines, spacing=4).resolve_scale(color="shared", strokeDash="shared")
+            title = f"expansion, k: {setting.title}" if measure == "count" else ""
+            panel = _lines(alt, [one for one in mine if "value" in one], across, up, "layer") + rule
+            panels.append(panel.properties(width=190, height=105, title=title))
+        lines.append(alt.hconcat(*panels, spacing=10).resolve_scale(y="shared"))
+    return alt.vconcat(*lines, spacing=4)
 
 
-def _lines(
-    alt: Any,
-    values: Sequence[dict[str, object]],
-    x: str,
-    title: str,
-    color: str,
-    *,
-    log: bool = False,
-    x_title: str = "layer",
-    x_log: bool = False,
-) -> Any:
-    """Lines with their bands; counts on a scale that is linear about 0, since some are."""
-    name, kind = x.split(":")
-    across = alt.X(f"{name}:{kind}", title=x_title)
-    if x_log:
-        across = alt.X(f"{name}:Q", title=x_title, scale=alt.Scale(type="symlog", constant=0.01))
-    scale = alt.Scale(type="symlog", constant=3) if log else alt.Scale(zero=True)
-    palette = alt.Scale(scheme="viridis") if color == "layer" else alt.Scale(scheme="dark2")
-    shade = alt.Color(
-        f"{color}:{'O' if color == 'layer' else 'N'}", scale=palette, title="expansion, k" if color == "setting" else "layer"
-    )
+def _lines(alt: Any, values: Sequence[dict[str, object]], across: Any, up: Any, color: str) -> Any:
+    """Lines with their bands, where values have one."""
+    layer = color == "layer"
+    palette = alt.Scale(scheme="viridis" if layer else "dark2")
+    shade = alt.Color(f"{color}:{'O' if layer else 'N'}", scale=palette, title="layer" if layer else "expansion, k")
     dash = alt.StrokeDash("kind:N", scale=alt.Scale(domain=KINDS, range=[[1, 0], [4, 3]]), title="dictionary")
     base = alt.Chart(alt.Data(values=list(values))).encode(x=across, color=shade)
-    line = base.mark_line(point=alt.OverlayMarkDef(size=12), strokeWidth=1.4).encode(
-        y=alt.Y("value:Q", title=title, scale=scale), strokeDash=dash
-    )
-    if not any("low" in value for value in values):
-        return line
-    band = base.mark_area(opacity=0.12).encode(y=alt.Y("low:Q", title=title), y2="high:Q", detail="kind:N")
-    return band + line
+    lines = base.mark_line(strokeWidth=1.4).encode(y=up, strokeDash=dash)
+    points = base.mark_circle(size=14, opacity=1).encode(y=up)
+    bands = [value for value in values if "low" in value]
+    if not bands:
+        return lines + points
+    return base.mark_area(opacity=0.12).encode(y="low:Q", y2="high:Q", detail="kind:N") + lines + points
 
 
-def _paper(tables: Tables, axis: str) -> float:
-    return {"lower": tables.band[0], "upper": tables.band[1], "level": 0.0}[axis]
+def _plain(alt: Any, title: str) -> Any:
+    return alt.Y("value:Q", title=title, scale=alt.Scale(zero=True))
+
+
+def _counted(alt: Any, title: str) -> Any:
+    """A scale that is logarithmic but for small counts: some are 0."""
+    ticks = alt.Axis(values=[0, 10, 100, 1000, 10_000, 100_000], format="~s")
+    return alt.Y("value:Q", title=title, scale=alt.Scale(type="symlog", constant=3), axis=ticks)
 
 
 def _of(row: Of) -> dict[str, object]:

@@ -91,7 +91,7 @@ def concepts(found: dict[Unit, NDArray[np.float32]], data: HeldOut, level: str) 
 
 
 def correlation(v: NDArray[np.float64], true: NDArray[np.float64], known: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pearson's r ``[S, C]`` of each column of `v` ``[m, S]`` with each of `true` ``[m, C]``, over the rows `known` ``[m, C]``."""
+    """Pearson's r ``[S, C]`` of columns of `v` ``[m, S]`` and of `true` ``[m, C]``, over the rows `known` ``[m, C]``."""
     scale = v.std(0)
     v = (v - v.mean(0)) / np.where(scale > 0, scale, 1)
     n, t = known.sum(0), true.sum(0)
