@@ -28,7 +28,8 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
     except ImportError as error:
         raise UserError(f"curves are drawn with Altair and vl-convert ({error}); pip install 'musae[plots]'.") from error
     spec = figure(alt, tables).to_json()
-    drawn = {"svg": convert.vegalite_to_svg(spec).encode(), "png": convert.vegalite_to_png(spec, scale=1.3)}
+    svg = convert.vegalite_to_svg(spec)
+    drawn = {"svg": svg.encode(), "png": convert.svg_to_png(svg, scale=1.3)}
     files = []
     for suffix, content in drawn.items():
         files.append(folder / f"curves.{suffix}")
@@ -80,8 +81,9 @@ def _curves(alt: Any, tables: Tables, axis: Axis, truth: str) -> Any:
     rows = [p for p in tables.points if p.axis == axis and p.truth == truth and p.layer is not None]
     here = {"lower": tables.band[0], "upper": tables.band[1], "level": 0.0}[axis]
     rule = alt.Chart(alt.Data(values=[{"at": here}])).mark_rule(color="#888", strokeDash=[1, 3]).encode(x="at:Q")
-    scale = alt.Scale() if axis == "level" else alt.Scale(type="symlog", constant=0.01)
-    across = alt.X("at:Q", title=TITLES[axis], scale=scale, axis=alt.Axis(values=list(AXES[axis]), format="~g", labelAngle=-45))
+    shape = {} if axis == "level" else {"type": "symlog", "constant": 0.01}
+    scale = alt.Scale(domain=[0, max(AXES[axis])], **shape)
+    across = alt.X("at:Q", title=TITLES[axis], scale=scale, axis=alt.Axis(values=list(AXES[axis]), format=".3~g", labelAngle=-45))
     lines = []
     for measure, up in (("count", _counted(alt, "latents within")), ("youden", _plain(alt, "mean Youden"))):
         panels = []
@@ -119,7 +121,7 @@ def _plain(alt: Any, title: str) -> Any:
 
 def _counted(alt: Any, title: str) -> Any:
     """A scale that is logarithmic but for small counts: some are 0."""
-    ticks = alt.Axis(values=[0, 10, 100, 1000, 10_000, 100_000], format="~s")
+    ticks = alt.Axis(values=[0, 10, 100, 1000, 10_000, 100_000], format=",d")
     return alt.Y("value:Q", title=title, scale=alt.Scale(type="symlog", constant=3), axis=ticks)
 
 

@@ -32,6 +32,9 @@ FOLDS = 5
 LEAST = 25
 """Latents of each layer, at least: five a fold."""
 
+MOST = 200
+"""Of each layer, at most."""
+
 PERMUTATIONS = 5
 
 HIDDEN = 64
@@ -66,7 +69,7 @@ class Latents:
 
 def balanced(profiles: Mapping[int, tuple[NDArray[np.float64], NDArray[np.int64]]], seed: int = 0) -> Latents:
     """As many latents of each layer, drawn at random. `profiles`: layer -> ``[S, P]``, and the latents' numbers ``[S]``."""
-    n = min(len(numbers) for _, numbers in profiles.values())
+    n = min(MOST, *(len(numbers) for _, numbers in profiles.values()))
     chosen = [np.random.default_rng(seed).permutation(len(profiles[layer][1]))[:n] for layer in sorted(profiles)]
     x, numbers = (
         np.concatenate([profiles[layer][part][some] for layer, some in zip(sorted(profiles), chosen, strict=True)])
@@ -101,7 +104,7 @@ def _predicted(latents: Latents, layers: NDArray[np.int64], model: Model, seed: 
 
     classifier: Any = LogisticRegression(C=0.1, max_iter=300)
     if model == "mlp":
-        classifier = MLPClassifier((HIDDEN,), alpha=1.0, batch_size=256, max_iter=100, random_state=seed)
+        classifier = MLPClassifier((HIDDEN,), alpha=1.0, max_iter=100, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of epochs
         found: NDArray[np.int64] = cross_val_predict(
