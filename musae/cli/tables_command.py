@@ -51,9 +51,9 @@ def command(
 ) -> None:
     """Filter counts, label scores, layer of origin, steering rates and threshold sensitivity of a sweep's dictionaries.
 
-    FILE and the options of the grid are those that the sweep was trained with (`musae sweep`). Each dictionary is measured on
-    held-out clips beside a random twin of its size. Writes tables.md, tables.json and, where Altair is installed, curves.svg and
-    curves.png. What is measured is kept; interrupted, run the same command again.
+    FILE (paper, if none is given) and the options of the grid are those that the sweep was trained with. Each dictionary is
+    measured on held-out clips beside a random twin of its size. Writes tables.md, tables.json and, where Altair is installed,
+    curves.svg and curves.png. What is measured is kept; interrupted, run the same command again.
 
     \b
     Examples:
