@@ -29,7 +29,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
         raise UserError(f"curves are drawn with Altair and vl-convert ({error}); pip install 'musae[plots]'.") from error
     spec = figure(alt, tables).to_json()
     svg = convert.vegalite_to_svg(spec)
-    drawn = {"svg": svg.encode(), "png": convert.svg_to_png(svg, scale=1.3)}
+    drawn = {"svg": svg.encode(), "png": convert.svg_to_png(svg, scale=1.0)}
     files = []
     for suffix, content in drawn.items():
         files.append(folder / f"curves.{suffix}")

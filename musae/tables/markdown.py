@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -13,6 +14,9 @@ from musae.tables.schema import Estimate, LabelScore, Of, Tables
 R = TypeVar("R", bound=Of)
 
 HEAD, NONE = "expansion, k", "–"
+
+WIDTH = 130
+"""Characters of a line of prose."""
 
 HIGH = f"{evidence.LEVEL} of the {evidence.QUANTILE} quantile of its positive"
 
@@ -58,7 +62,8 @@ ORIGIN = f"""## Layer of origin
 Balanced accuracy of classifiers that are to tell from which layer a latent comes, cross-validated over latents; intervals are of
 a bootstrap over latents. Columns: correlations with annotated concepts, statistics of activity that have no units, or both. Null:
 the same with layers dealt out at random, mean and maximum of {origin.PERMUTATIONS}. The random twin says how much of it is the
-stream of the layer."""
+stream of the layer. Below chance: those nearest to a latent are of other layers, as where each layer has one latent for a
+concept."""
 
 STEERED = """## Steering rates
 
@@ -81,7 +86,7 @@ def markdown(tables: Tables, figure: bool) -> str:
         _origins(tables),
         _steered(tables),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return _wrapped("\n\n".join(parts)) + "\n"
 
 
 def _head(tables: Tables) -> str:
@@ -95,7 +100,7 @@ def _head(tables: Tables) -> str:
     lines = [
         f"# Tables of the sweep `{tables.sweep}`: {tables.generator}",
         "",
-        "Written by `musae tables`. How each number is made, and how it differs from the paper's (arXiv 2505.18186):",
+        "Written by `musae tables`. How each number is made, and how it differs from the paper's (arXiv 2505.18186): "
         "`musae/tables/README.md`.",
         "",
         "```sh",
@@ -206,6 +211,12 @@ def _grid(tables: Tables, rows: Sequence[R], cell: Callable[[R], str]) -> str:
         mine = {row.layer: cell(row) for row in rows if (row.setting, row.kind) == (setting, kind)}
         lines.append(_row([setting.title, kind, *(mine.get(layer, NONE) for layer in tables.layers)]))
     return "\n".join(lines)
+
+
+def _wrapped(text: str) -> str:
+    """Paragraphs of prose at `WIDTH` characters; headings, tables, lists and listings as they are."""
+    parts = text.split("\n\n")
+    return "\n\n".join(part if part.startswith(("#", "|", "!", "```", "- ")) else textwrap.fill(part, WIDTH) for part in parts)
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -127,7 +127,7 @@ class Origin(Strict):
     setting: Setting
     kind: Kind
     features: Literal["all", "concepts", "statistics"]
-    model: Literal["logistic", "mlp"]
+    model: Literal["logistic", "mlp", "nearest"]
     layers: tuple[int, ...]
     latents: int
     """Of each layer."""
