@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -26,6 +27,10 @@ from musae.tables import activity, judged, profiles
 
 SOURCES = ("musae.labels", "musae.scores")
 """Packages whose code decides what is measured, beside the modules of this one."""
+
+
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What numpy raises for a file that is missing, truncated, altered or something else altogether."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +110,7 @@ def kept(path: Path, make: Callable[[], Measured]) -> Measured:
     try:
         with np.load(path, allow_pickle=False) as file:
             return _unpacked(dict(file))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except UNREADABLE:
         pass
     made = make()
     with atomic_path(path) as temporary, temporary.open("wb") as file:

@@ -129,3 +129,6 @@ def test_measured_once(tmp_path, data, features):
     path.write_bytes(path.read_bytes()[:100])  # cut off
     np.testing.assert_array_equal(measure.kept(path, make).active, made.active)
     assert len(calls) == 2
+    whole = path.read_bytes()
+    path.write_bytes(whole[:2000] + bytes(400) + whole[2400:])  # altered
+    np.testing.assert_array_equal(measure.kept(path, make).active, made.active)
