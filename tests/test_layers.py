@@ -54,6 +54,7 @@ LAYERS = {
     "musae.evaluation": 6,
     "musae.steering": 6,
     "musae.labelling": 6,
+    "musae.tables": 6,
     "musae.engines": 6,
     "musae.conformance": 0,
     "musae.testing": 6,

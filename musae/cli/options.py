@@ -43,6 +43,49 @@ def with_layer_of(suite: SuiteCard, dictionary: Dictionary) -> SuiteCard:
     return suite_card(given["suite"], generator=given["generator"], layer=layer, corpora=given["corpora"])
 
 
+def sweep(default: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``FILE``, a sweep, and what may be put in place of what it says; the command is given the `Sweep`. `default`: of FILE."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(file: str, settings: tuple[str, ...], **others: Any) -> Any:
+            from musae.hyperparameters import assignments
+            from musae.sweep import read
+
+            axes = {name: others.pop(name) for name in AXES}
+            given = {name: value for name, value in axes.items() if value not in ((), None)}
+            said = read(file, given | ({"settings": assignments(settings)} if settings else {}))
+            return function(sweep=said, **others)
+
+        for option in (settings, *reversed(AXES.values())):
+            command = option(command)
+        argument = click.argument("file") if default is None else click.argument("file", default=default)
+        decorated: Callable[..., Any] = argument(command)
+        return decorated
+
+    return decorate
+
+
+AXES: dict[str, Callable[[Any], Any]] = {
+    "methods": click.option("--method", "methods", multiple=True, help="May be repeated, as the other axes may."),
+    "widths": click.option(
+        "--width", "widths", multiple=True, type=click.IntRange(1), help="Latents, in place of widths or expansions."
+    ),
+    "expansions": click.option(
+        "--expansion", "expansions", multiple=True, type=click.FloatRange(0, min_open=True), help="Latents a column."
+    ),
+    "k": click.option("--k", multiple=True, type=click.IntRange(1), help="Active latents of a frame."),
+    "layers": click.option("--layer", "layers", multiple=True, type=click.IntRange(0), help="Blocks below the stream."),
+    "seeds": click.option("--seed", "seeds", multiple=True, type=click.IntRange(0), help="Of initial weights."),
+    "frames": click.option("--frames", type=click.IntRange(1), default=None, help="Frames of the pass."),
+    "generator": click.option("--generator", default=None, metavar="NAME", help="In place of the suite's, as musicgen:FOLDER."),
+    "corpora": click.option(
+        "--corpus", "corpora", multiple=True, metavar="NAME", help="In place of the suite's. May be repeated."
+    ),
+    "suite": click.option("--suite", default=None, metavar="NAME", help="Whose generator, corpora and clips are taken."),
+}
+"""Field of a sweep -> the option that is put in its place."""
+
 root: Callable[[Any], Any] = click.option(
     "--root",
     type=click.Path(file_okay=False, path_type=Path),

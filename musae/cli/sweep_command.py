@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,25 +16,15 @@ from musae.files import runs_root
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from musae.sweep import Sweep
     from musae.sweep_training import Figures, SweepTraining
 
 
 @click.command("sweep")
-@click.argument("file")
-@click.option("--method", "methods", multiple=True, help="May be repeated, as the other axes may.")
-@click.option("--width", "widths", multiple=True, type=click.IntRange(1), help="Latents, in place of widths or expansions.")
-@click.option("--expansion", "expansions", multiple=True, type=click.FloatRange(0, min_open=True), help="Latents a column.")
-@click.option("--k", multiple=True, type=click.IntRange(1), help="Active latents of a frame.")
-@click.option("--layer", "layers", multiple=True, type=click.IntRange(0), help="Blocks below the stream.")
-@click.option("--seed", "seeds", multiple=True, type=click.IntRange(0), help="Of initial weights.")
-@click.option("--frames", type=click.IntRange(1), default=None, help="Frames of the pass.")
-@click.option("--generator", default=None, metavar="NAME", help="In place of the suite's, as musicgen:FOLDER.")
-@click.option("--corpus", "corpora", multiple=True, metavar="NAME", help="In place of the suite's. May be repeated.")
-@click.option("--suite", default=None, metavar="NAME", help="Whose generator, corpora and clips are taken.")
-@options.settings
+@options.sweep()
 @options.root
 @click.option("--dry-run", is_flag=True, help="Print the grid, with estimated time and memory, and do nothing.")
-def command(file: str, settings: tuple[str, ...], root: Path | None, dry_run: bool, **axes: Any) -> None:
+def command(sweep: Sweep, root: Path | None, dry_run: bool) -> None:
     """Train a grid of dictionaries, methods x widths x k x layers x seeds, over one pass of the generator.
 
     FILE is a TOML file, or the name of one that comes with musae: paper. It says what there is in musae/sweep.py; options replace
@@ -53,13 +43,9 @@ def command(file: str, settings: tuple[str, ...], root: Path | None, dry_run: bo
     """
     from musae import parallel
     from musae.cli.progress import figures, progress
-    from musae.hyperparameters import assignments
-    from musae.sweep import read
     from musae.sweep_training import SweepTraining
 
     begun = time.monotonic()
-    given = {name: value for name, value in axes.items() if value not in ((), None)}
-    sweep = read(file, given | ({"settings": assignments(settings)} if settings else {}))
     with parallel.group(), progress(parallel.rank() == 0) as show:
 
         def watch(what: str, done: int, total: int, values: Mapping[str, float] | None = None) -> None:

@@ -1,0 +1,1 @@
+"""The tables of a published study of MusicGen, re-run on any sweep: see README.md."""
