@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from musae.card import SuiteCard
+    from musae.dictionary import Dictionary
 
 
 def suite(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,6 +75,17 @@ AXES: dict[str, Callable[[Any], Any]] = {
     "suite": click.option("--suite", default=None, metavar="NAME", help="Whose generator, corpora and clips are taken."),
 }
 """Field of a sweep -> the option that is put in its place."""
+
+
+def with_layer_of(suite: SuiteCard, dictionary: Dictionary) -> SuiteCard:
+    """The suite at the layer that the dictionary was trained on, unless ``--layer`` names one."""
+    from musae.workspace import suite_card
+
+    given, layer = click.get_current_context().params, dictionary.trained.get("layer", suite.layer)
+    if given["layer"] is not None or layer == suite.layer or not isinstance(layer, int):
+        return suite
+    return suite_card(given["suite"], generator=given["generator"], layer=layer, corpora=given["corpora"])
+
 
 root: Callable[[Any], Any] = click.option(
     "--root",

@@ -1,4 +1,4 @@
-"""`musae validate`: does a method, a task, a corpus, a generator, an estimator or a dictionary keep its contract?"""
+"""`musae validate`: does a method, a task, a corpus, a generator, an estimator, a provider or a dictionary keep its contract?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from musae.conformance import Check
     from musae.dictionary import Dictionary, FeatureSet
 
-PROVIDES = {"methods": "METHOD", "tasks": "score", "corpora": "load", "generators": "load", "estimators": "load"}
+LOADED = ("corpora", "generators", "estimators", "providers", "explainers")
+PROVIDES = {"methods": "METHOD", "tasks": "score"} | dict.fromkeys(LOADED, "load")
 """Kind -> what a module of it must have, beside its CARD."""
 
 
@@ -132,6 +133,14 @@ def _checks(subject: Subject) -> Iterator[Check]:
         from musae.testing_estimators import estimator_checks
 
         yield from estimator_checks(target)
+    elif subject.kind == "explainers":
+        from musae.testing_explainers import explainer_checks
+
+        yield from explainer_checks(target)
+    elif subject.kind == "providers":
+        from musae.testing_providers import provider_checks
+
+        yield from provider_checks(target)
     else:
         from musae.testing_generators import generator_checks
 

@@ -10,6 +10,7 @@ from tiny_suite import TINY
 
 from musae.cli import main
 from musae.formats import recognise
+from musae.labelling import report
 from musae.methods.imported import Imported
 
 
@@ -144,3 +145,47 @@ def test_a_corpus_without_training_pieces_is_named(root, suite, tmp_path):
     ran = call("run", "--suite", suite, "--generator", name, "--corpus", f"folder:{tmp_path / 'only'}", "--root", str(root))
     assert ran.exit_code == 2
     assert "has no training tracks" in ran.stderr
+
+
+def test_label(root, suite, tmp_path, monkeypatch):
+    """Statistical labels of a few latents, and how the score moves with what was chosen; estimates are those of six clips."""
+    monkeypatch.setattr("musae.labels.descriptors.cache_root", lambda: tmp_path / "cache")
+    pytest.importorskip("essentia")
+    path = call("train", "topk", "--suite", suite, "--root", str(root)).stdout.split()[0]
+    common = (path, "--suite", suite, "--root", str(root), "--explainer", "tags", "--latents", "8", "--out")
+    out = tmp_path / "labels.json"
+    first = call("label", *common, str(out))
+    assert first.exit_code == 0, first.output
+    assert "wrong_latent" in first.stdout
+    found = report.read(out)
+    assert 0 < len(found.latents) <= 8
+    assert {row.control for row in found.scores} >= {"", "shuffled_labels", "wrong_latent", "empty_label", "permuted_labels"}
+    assert all(len(one.exemplars) > 0 for one in found.latents)
+    assert call("label", *common, str(out)).stdout == first.stdout
+    planned = call("label", *common, str(tmp_path / "none.json"), "--dry-run")
+    assert "no calls" in planned.stdout
+    assert not (tmp_path / "none.json").exists()
+    moved = call("label", *common, str(tmp_path / "moved.json"), "--sensitivity")
+    assert moved.exit_code == 0, moved.output
+    points = json.loads((tmp_path / "moved.json").read_text())["points"]
+    assert {(p["explainer"], p["evidence"]) for p in points} == {
+        ("statistical", "exact"),
+        ("tags", "estimated"),
+        ("tags", "exact"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--explainer", "txt"), "did you mean 'text'?"),
+        (("--explainer", "audio"), "names no provider"),
+        (("--explainer", "tags", "--judge", "clap"), "--clap FOLDER go together"),
+        (("--explainer", "tags", "--max-cost", "3"), "--max-cost needs the model's prices"),
+        (("--explainer", "text:endpoint:localhost"), "endpoint"),
+    ],
+)
+def test_label_refuses(arguments, says):
+    refused = call("label", "nothing.safetensors", *arguments)
+    assert refused.exit_code == 2
+    assert says in refused.stderr

@@ -40,6 +40,23 @@ CARD = TaskCard(name="mine", summary="s", version=1, main=("m",), direction={"m"
 def score(features, data):
     return []
 """
+PROVIDER = """
+from musae.card import ProviderCard
+from musae.providers.provider import Provider, Reply
+
+CARD = ProviderCard(name="mine", summary="s", source="s")
+
+
+class Mine(Provider):
+    card, model, revision, free = CARD, "mine", "1", True
+
+    def reply(self, request):
+        return Reply("music") if request.schema else Reply(likelihoods=(-1.0,) * len(request.options))
+
+
+def load():
+    return Mine()
+"""
 
 
 def validate(*arguments):
@@ -82,6 +99,13 @@ def test_a_broken_promise_is_exit_code_1_and_the_others_are_tried(write):
     assert failed == "  failed  decode is linear: mine: decode must be code @ atoms + bias"
     assert "  ok      saving and loading change nothing" in result.stdout
     assert result.stdout.endswith("1 failed: the contract is broken.\n")
+
+
+def test_a_provider(write):
+    result = validate(write(PROVIDER))
+    assert result.exit_code == 1
+    assert "failed  an answer fits its schema: mine: a plain question is not answered in form" in result.output
+    assert "ok      likelihoods are of the options" in result.output
 
 
 def test_what_needs_the_check_that_failed_is_not_run(write):
