@@ -107,7 +107,6 @@ def each(latents: NDArray[np.int64], found: dict[Unit, NDArray[np.float32]], dat
 def _of_each(labels: Sequence[Label], verdict: judge_truth.Verdict) -> NDArray[np.float32]:
     claims = verdict.claims_youden()[: 1 + REPLICATES]
     out = np.zeros((len(claims), len(labels)))
-    owners = [j for j, label in enumerate(labels) for _ in label.checkable]
-    for i, j in enumerate(owners):
+    for i, j in enumerate(verdict.latents):
         out[:, j] += claims[:, i] * verdict.weights[i] * len(labels)
     return out.astype(np.float32)
