@@ -41,19 +41,26 @@ if TYPE_CHECKING:
     show_default=True,
     help="Held-out pieces to develop on, and as many fresh ones to report on.",
 )
-@click.option("--seeds", type=click.IntRange(1), default=2, show_default=True, help="Continuations of each fresh prompt.")
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Continuations of each fresh prompt.")
 @click.option(
     "--strength",
     "strengths",
     multiple=True,
     type=click.FloatRange(0, min_open=True),
-    default=(0.5, 1.0),
+    default=(0.2, 0.4),
     show_default=True,
     help="Norm of what is added, in units of the stream's spread, to choose among. May be repeated.",
 )
-@click.option("--candidates", type=click.IntRange(1), default=4, show_default=True, help="Latents tried for each concept.")
-@click.option("--random", type=click.IntRange(2), default=12, show_default=True, help="Random directions to compare with.")
-@click.option("--budget", type=float, default=1.0, show_default=True, help="Nats a token that steering may cost in development.")
+@click.option("--candidates", type=click.IntRange(1), default=3, show_default=True, help="Latents tried for each concept.")
+@click.option("--random", type=click.IntRange(2), default=8, show_default=True, help="Random directions to compare with.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Share of steered continuations that may be worse than 95% of unsteered ones in tonality, distance from the corpus, loss"
+    " or likeness.",
+)
 @click.option("--seconds", type=click.FloatRange(1), default=5.12, show_default=True, help="Of each continuation.")
 @click.option("--prompt-seconds", type=click.FloatRange(0.1), default=2.56, show_default=True, help="Of each prompt.")
 @click.option("--wavs", type=click.IntRange(1), default=2, show_default=True, help="Prompts of which WAVs are written.")
@@ -144,6 +151,7 @@ def command(
         fresh=prompts,
         seeds=seeds,
         budget=budget,
+        quality=experiment.unsteered(),
         ears=dict(ears.remarks),
         concepts=tuple(found),
         provenance=provenance(device=processor(), threads=1, seconds=time.monotonic() - began),
