@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--prompts",
     type=click.IntRange(2),
-    default=24,
+    default=16,
     show_default=True,
     help="Held-out pieces to develop on, and as many fresh ones to report on.",
 )

@@ -1,9 +1,9 @@
 """In which register it is played: the mean MIDI pitch of the notes, by ridge regression on the notes of `pitch.listen`.
 
 Learnt from the exact notes of `lessons`, on audio as rendered and as the codec plays it, never on activations. How loud a
-pitch is does not enter, and so its brightness does hardly: at the same mean pitch, an octave more of spectral centroid raised
-what it says by 0.6 semitones on 120 held-out clips of `procedural` through nano's codec; with the amplitudes of the peaks beside the
-notes it erred less (2.2 in place of 2.4 semitones), and an octave raised it by 2.7. What is noise has no pitch (NaN). How far it
+pitch is does not enter, and so brightness hardly does: at the same mean pitch, an octave more of spectral centroid raised what it
+says by 0.6 semitones on 120 held-out clips of `procedural` through nano's codec. With the amplitudes of the peaks beside the
+notes it erred less (2.2 in place of 2.4 semitones), but an octave raised it by 2.7. What is noise has no pitch (NaN). How far it
 errs is measured on held-out pieces.
 """
 

@@ -143,7 +143,8 @@ def test_what_becomes_noise_is_no_effect(make):
     assert noise.beyond_random.low > 0.2
     assert noise.p_holm < 0.001
     assert (music.verdict, noise.verdict) == ("effect", "spoilt")
-    assert (music.row("steered").beyond["tonality"], noise.row("steered").beyond["tonality"]) == (0.0, 1.0)
+    assert music.row("steered").beyond["tonality"] == 0.0
+    assert noise.row("steered").beyond["tonality"] > 0.7
 
 
 def test_luck_puts_few_beyond_the_bounds(make):
