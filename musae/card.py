@@ -65,6 +65,8 @@ class TaskCard(Card):
     """For each main metric, which way is better."""
     reads: tuple[Reads, ...]
     licence: str = "Apache-2.0"
+    labels: bool = False
+    """Whether it has latents labelled: by the suite's explainer, as many as the suite says."""
     concept: str | None = None
     """The annotated concept it needs (`musae.corpora.track.CONCEPTS`), ``attributes``, or None."""
 
@@ -127,6 +129,15 @@ class ProviderCard(Card):
     """As in `GeneratorCard`."""
 
 
+class ExplainerCard(Card):
+    """A way to label latents."""
+
+    reads: Literal["annotations", "descriptors", "audio"]
+    """What its evidence is: the very annotations that labels are judged by (a ceiling), estimates, or clips."""
+    argument: str = ""
+    """As in `GeneratorCard`."""
+
+
 class SuiteCard(Card):
     """A frozen list of what a table refers to: tasks, corpora, sizes and seeds under one name."""
 
@@ -152,6 +163,10 @@ class SuiteCard(Card):
     clips_per_track: PositiveInt = 1
     probe_frames: PositiveInt = 50_000
     """At most so many frames are given to the probes of a task."""
+    explainer: str = "text"
+    """Who labels latents, where a task asks for labels: by default the local language model."""
+    labelled: PositiveInt = 200
+    """At most so many latents are labelled."""
     version: int = 1
     replicates: int = Field(default=1000, ge=100)
     """Bootstrap replicates of each main score."""

@@ -2,7 +2,8 @@
 
 Members of a kind are found by listing files (``musae/methods/*.py``, ``tasks/*.py``, ...) that declare a ``CARD``; plug-ins
 outside this repository are found by entry point (``musae.methods``, ``musae.tasks``, ``musae.corpora``, ``musae.generators``,
-``musae.estimators``, ``musae.providers``, ``musae.suites``), whose value names the module, and are shown as ``package/name``.
+``musae.estimators``, ``musae.providers``, ``musae.explainers``, ``musae.suites``), whose value names the module, and are shown as
+``package/name``.
 The card is read from the source text by `ast`; the module, and the package it lies in, are imported only when asked for.
 
 Whatever is wrong with one file is its own `Entry.problem`: it is shown by `musae list`, and raised when that name is asked for.
@@ -35,6 +36,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "generators": ("musae.generators", "GeneratorCard"),
     "estimators": ("musae.estimators", "EstimatorCard"),
     "providers": ("musae.providers", "ProviderCard"),
+    "explainers": ("musae.explainers", "ExplainerCard"),
     "suites": ("musae.suites", "SuiteCard"),
 }
 """Kind -> the package whose files are its members, and the card that they declare."""

@@ -59,6 +59,9 @@ Progress = Callable[[str, int, int], None]
 SOURCES = ("kernels", "scores", "corpora", "generators", "activations")
 """Folders that decide a score, beside the modules of this one and the suite's members and tasks."""
 
+LABELLING = ("labels", "explainers", "providers", "estimators")
+"""Folders that decide the score of a task that labels latents."""
+
 ASIDE = ("testing", "conformance", "cost", "metrics_log", "provenance", "errors", "streaming", "sweep")
 """Beginnings of the names of modules in this folder that decide none."""
 
@@ -67,11 +70,12 @@ def digest(suite: SuiteCard) -> str:
     """Eight hex digits over a suite, the shipped weights and the sources that decide its scores."""
     here = Path(__file__).parent
     files = sorted(file for file in here.glob("*.py") if not file.name.startswith(ASIDE))
-    files += [file for name in SOURCES for file in sorted((here / name).rglob("*.*"))]
+    folders = SOURCES + LABELLING * any(task_card(task).labels for task in suite.tasks)
+    files += [file for name in folders for file in sorted((here / name).rglob("*.*"))]
     members = {"methods": suite.members, "tasks": suite.tasks}
     found = hashlib.sha256(suite.model_dump_json().encode())
     for file in files:
-        if file.suffix in (".py", ".safetensors", ".npz"):
+        if file.suffix in (".py", ".safetensors", ".npz", ".txt"):
             found.update(file.name.encode() + b"\0" + file.read_bytes())
     for kind, names in members.items():
         for name in names:
@@ -320,6 +324,8 @@ class Workspace:
             generator=self.generator_of(stream),
             layer=self.suite.layer,
             probe_frames=self.suite.probe_frames,
+            explainer=self.suite.explainer,
+            labelled=self.suite.labelled,
         )
 
     def feature_set(self, method: str, seed: int | None, options: Mapping[str, Any] | None = None) -> FeatureSet:

@@ -1,31 +1,38 @@
 """Labels: can a latent be told in a few words that are true on other pieces?
 
-The statistical explainer (`musae.labels.explain_statistically`) labels up to `musae.labels.evidence.LATENTS` latents on half the
-pieces with a claim of a closed vocabulary, or abstains; the truth judge (`musae.labels.judge_truth`) checks the claims on the
-other half. Which latents, and when they fire: `musae.labels.evidence`. Of the explainers it is the ceiling: it chooses by what is
-measured.
+The suite's explainer (`musae.explainers`, by default the local language model) labels at most `HeldOut.labelled` latents on half
+the pieces, by claims of a closed vocabulary, or abstains; the truth judge (`musae.labels.judge_truth`) checks the claims on the
+other half. Which latents, and when they fire: `musae.labels.evidence`.
 
-- ``youden``: P(the claim holds | the latent fires) - P(it holds | the latent is silent), mean over latents; an abstention is 0.
+- ``youden``: P(the claim holds | the latent fires) - P(it holds | the latent is silent), mean over latents; an abstention, and a
+  latent of which the explainer could say nothing, is 0.
 - ``balanced_accuracy``: half of one plus that; ``label_precision`` and ``label_recall``: of the claims that were made.
-- ``labelled_share`` of the latents, and ``latents``, how many were taken; ``eligible_latents``, of how many.
+- ``labelled_share`` and ``unscored_share`` of the latents; ``latents``, how many were taken; ``eligible_latents``, of how many.
 
 Rows by kind of claim have it as their label and are means over the claims of that kind. A set with few eligible latents is
-judged by these few: read ``latents`` too. Chance is one claim for all latents, the commonest; ``shuffled_labels`` deals the
-labels out at random among latents; ``empty_label`` abstains, 0 by definition; permuted labels are explained and judged on
-permuted annotations.
+judged by these few: read ``latents`` too.
+
+Beside the explainer stand: ``statistical_ceiling``, which reads the annotations and chooses by what is measured; ``tags``, the
+most frequent tag, as in the paper; ``oracle_evidence``, the explainer told by annotations instead of estimates. Nulls: chance is
+one claim for all latents, the commonest; ``shuffled_labels`` deals the labels out at random among latents; ``wrong_latent`` gives
+each the label of the next; ``empty_label`` abstains, 0 by definition; permuted labels are judged against permuted annotations
+(the statistical ones explained on them, too).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from musae import registry
 from musae.card import TaskCard
+from musae.errors import UserError
+from musae.explainers.explainer import Case, Explainer, Explanation
 from musae.labels import evidence, explain_statistically, facts, judge_truth
 from musae.labels.claims import ABSTENTION, Claim, Label
-from musae.labels.evidence import Firing
 from musae.labels.judge_truth import Verdict
 from musae.scores import spread
 from musae.scores.heldout import Features, HeldOut
@@ -33,58 +40,98 @@ from musae.scores.score import CHANCE, PERMUTED, Score
 
 CARD = TaskCard(
     name="label_precision",
-    summary="Statistical labels of latents, checked against annotations on other pieces: Youden index, precision, recall.",
+    summary="Labels of latents, checked against annotations on other pieces: Youden index, precision, recall.",
     version=1,
     main=("youden",),
     direction={"youden": "higher"},
     reads=("codes",),
+    labels=True,
 )
 
+CEILING = "statistical_ceiling"
+TAGS = "tags"
+ORACLE = "oracle_evidence"
 SHUFFLED = "shuffled_labels"
+WRONG = "wrong_latent"
 EMPTY = "empty_label"
 
 
 def score(features: Features, data: HeldOut) -> list[Score]:
-    """Youden index of the statistical labels at each level of truth, with its parts, its kinds of claims and its nulls."""
+    """Youden index of the explainer's labels at each level of truth, with its parts, its kinds of claims and its nulls."""
     levels = facts.levels(data)
     if not levels:
         return [Score("youden", None, f"no clip of {data.corpus} is annotated")]
-    firing = evidence.firing(features, data)
+    firing = evidence.firing(features, data, data.labelled)
     if not len(firing.latents):
         low, high = evidence.RATES
         reason = f"no latent fires on {low:.1%} to {high:.0%} of the frames, in {evidence.PIECES} pieces or more"
         return [Score("youden", None, reason).on(truth=level) for level in levels]
-    return [row for level in levels for row in _level(firing, data, level)]
+    return [row for level in levels for row in _level(Case(firing, data, level))]
 
 
-def _level(firing: Firing, data: HeldOut, level: str) -> list[Score]:
-    annotated = facts.annotated(data, level) & ~evidence.explaining(data)[data.groups]
-    at: dict[str, Any] = {"truth": level, "pieces": len(np.unique(data.groups[annotated]))}
-    labels = [e.label for e in explain_statistically.explain(firing, data, level)]
-    verdict = judge_truth.judge(labels, firing, data, level)
-    mixed = [e.label for e in explain_statistically.explain(firing, data, level, permuted=True)]
-    dealt = [judge_truth.judge(deal, firing, data, level).youden() for deal in judge_truth.shuffled(labels, data.corpus_revision)]
-    same = [_commonest(data, level)] * len(labels)
+def _level(case: Case) -> list[Score]:
+    data, firing = case.data, case.firing
+    annotated = facts.annotated(data, case.level) & ~evidence.explaining(data)[data.groups]
+    at: dict[str, Any] = {"truth": case.level, "pieces": len(np.unique(data.groups[annotated]))}
+    nulls = [
+        spread.summarise("youden", judge_truth.judge(labels, firing, data, case.level).youden(), control=control, **at)
+        for control, labels in ((CHANCE, [_commonest(case)] * len(firing.latents)), (EMPTY, [ABSTENTION] * len(firing.latents)))
+    ]
+    ceiling = _others(case, "statistical", CEILING, at) if data.explainer != "statistical" else []
+    beside = [*ceiling, *(_others(case, "tags", TAGS, at) if data.explainer != "statistical" else [])]
+    try:
+        explainer: Explainer = registry.make("explainers", data.explainer)
+        found = explainer.explain(case)
+        if explainer.card.reads == "descriptors":
+            beside += _judged(explainer.explain(replace(case, oracle=True)), case, ORACLE, at)
+    except UserError as error:
+        return [Score("youden", None, str(error)).on(**at), *beside, *nulls]
+    return [*_own(found, explainer, case, at), *beside, *nulls]
+
+
+def _own(found: Sequence[Explanation], explainer: Explainer, case: Case, at: dict[str, Any]) -> list[Score]:
+    """Rows of the suite's explainer."""
+    data, firing, labels = case.data, case.firing, [e.label for e in found]
+    verdict = judge_truth.judge(labels, firing, data, case.level)
+    mixed = explainer.explain(replace(case, permuted=True)) if explainer.card.reads == "annotations" else found
+    dealt = [
+        judge_truth.judge(deal, firing, data, case.level).youden() for deal in judge_truth.shuffled(labels, data.corpus_revision)
+    ]
     nulls = {
-        CHANCE: judge_truth.judge(same, firing, data, level).youden(),
-        PERMUTED: judge_truth.judge(mixed, firing, data, level, permuted=True).youden(),
+        PERMUTED: judge_truth.judge([e.label for e in mixed], firing, data, case.level, permuted=True).youden(),
         SHUFFLED: np.mean(dealt, axis=0),
-        EMPTY: judge_truth.judge([ABSTENTION] * len(labels), firing, data, level).youden(),
+        WRONG: judge_truth.judge([*labels[1:], *labels[:1]], firing, data, case.level).youden(),
     }
     youden = verdict.youden()
     counted = {
         "labelled_share": float(np.mean([bool(label.checkable) for label in labels])),
+        "unscored_share": float(np.mean([bool(e.unscored) for e in found])),
         "latents": float(len(labels)),
         "eligible_latents": float(firing.eligible),
     }
+    kinds = np.array(verdict.kinds)
     return [
         spread.summarise("youden", youden, keep=True, **at),
         spread.summarise("balanced_accuracy", (1 + youden) / 2, **at),
         *(Score(metric, value, low=value, high=value).on(**at) for metric, value in counted.items()),
-        *_claims(verdict, np.ones(len(verdict.kinds), bool), at),
-        *(row for kind in sorted(set(verdict.kinds)) for row in _claims(verdict, np.array(verdict.kinds) == kind, at, kind)),
+        *_claims(verdict, np.ones(len(kinds), bool), at),
+        *(row for kind in sorted(set(verdict.kinds)) for row in _claims(verdict, kinds == kind, at, kind)),
         *(spread.summarise("youden", values, control=control, **at) for control, values in nulls.items()),
     ]
+
+
+def _others(case: Case, name: str, control: str, at: dict[str, Any]) -> list[Score]:
+    """The score of another explainer, beside the suite's; unscored where it cannot explain."""
+    try:
+        explainer: Explainer = registry.make("explainers", name)
+        return _judged(explainer.explain(case), case, control, at)
+    except UserError as error:
+        return [Score("youden", None, str(error)).on(control=control, **at)]
+
+
+def _judged(found: Sequence[Explanation], case: Case, control: str, at: dict[str, Any]) -> list[Score]:
+    verdict = judge_truth.judge([e.label for e in found], case.firing, case.data, case.level)
+    return [spread.summarise("youden", verdict.youden(), control=control, **at)]
 
 
 def _claims(verdict: Verdict, which: np.ndarray, at: dict[str, Any], kind: str = "") -> list[Score]:
@@ -98,14 +145,14 @@ def _claims(verdict: Verdict, which: np.ndarray, at: dict[str, Any], kind: str =
     return [spread.summarise(metric, values, label=kind, **at) for metric, values in figures.items()]
 
 
-def _commonest(data: HeldOut, level: str) -> Label:
+def _commonest(case: Case) -> Label:
     """The candidate that holds most often on the explaining pieces: a label that reads no feature."""
-    half = evidence.explaining(data)
+    half = evidence.explaining(case.data)
 
     def share(claim: Claim) -> float:
         where = facts.unit(claim)
-        true, known = facts.facts(data, where, level).holds(claim)
-        rows = half[evidence.groups(data, where)]
+        true, known = facts.facts(case.data, where, case.level).holds(claim)
+        rows = half[evidence.groups(case.data, where)]
         return float(true[rows].sum() / max(known[rows].sum(), 1))
 
     candidates: Sequence[Claim] = explain_statistically.CANDIDATES

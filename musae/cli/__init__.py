@@ -14,8 +14,8 @@ from musae import __version__
 from musae.errors import UserError
 
 COMMANDS = (
-    "run", "list", "new", "validate", "corpus", "estimate", "pretrain", "harvest", "train", "sweep", "score", "steer", "convert",
-    "publish", "leaderboard", "doctor", "bench", "ci", "completion",
+    "run", "list", "new", "validate", "corpus", "estimate", "pretrain", "harvest", "train", "sweep", "score", "label", "steer",
+    "convert", "publish", "leaderboard", "doctor", "bench", "ci", "completion",
 )  # fmt: skip
 """In the order in which `--help` shows them; `musae.cli.<name>_command` defines `command`."""
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from musae.card import SuiteCard
+    from musae.dictionary import Dictionary
 
 
 def suite(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,6 +31,16 @@ def suite(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def with_layer_of(suite: SuiteCard, dictionary: Dictionary) -> SuiteCard:
+    """The suite at the layer that the dictionary was trained on, unless ``--layer`` names one."""
+    from musae.workspace import suite_card
+
+    given, layer = click.get_current_context().params, dictionary.trained.get("layer", suite.layer)
+    if given["layer"] is not None or layer == suite.layer or not isinstance(layer, int):
+        return suite
+    return suite_card(given["suite"], generator=given["generator"], layer=layer, corpora=given["corpora"])
 
 
 root: Callable[[Any], Any] = click.option(

@@ -1,7 +1,7 @@
 """What a label may claim: a closed vocabulary, so that a claim can be checked against annotations.
 
 A `Label` is free text for people and a list of claims for the judge; a label without claims abstains. The JSON Schema of `Label`
-(``Label.model_json_schema()``) is what a language model is asked for, and ``Label.model_validate_json`` checks its answer here,
+(`answer_schema`) is what a language model is asked for, and ``Label.model_validate_json`` checks its answer here,
 whatever an endpoint promises.
 
 A claim says which fact it is about (`musae.labels.facts`), and `holds` says whether it is true of one value of that fact: True,
@@ -29,6 +29,13 @@ REGISTERS: dict[str, tuple[float, float]] = {"low": (0, 55), "middle": (55, 67),
 
 DYNAMICS: dict[str, tuple[float, float]] = {"soft": (0, 64), "medium": (64, 96), "loud": (96, 128)}
 """Velocity of the loudest note that sounds, lowest included: up to mp, mf to f, above."""
+
+
+ASKED = 3
+"""Claims that a language model is asked for at most: the truth judge takes their mean, so each has to earn its place."""
+
+WORDS = (40, 100)
+"""Characters of name and description that a language model is asked for."""
 
 
 class Claim(BaseModel):
@@ -158,8 +165,8 @@ class TempoClaim(Claim):
 
     fact: ClassVar[Fact] = "tempo"
     kind: Literal["tempo"] = "tempo"
-    low: float = Field(ge=20, le=400)
-    high: float = Field(ge=20, le=400)
+    low: float = Field(ge=20, le=400, json_schema_extra={"type": "integer"})
+    high: float = Field(ge=20, le=400, json_schema_extra={"type": "integer"})
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -267,6 +274,22 @@ class Label(BaseModel):
 
 
 ABSTENTION = Label(name="", confidence=0)
+
+
+def answer_schema() -> dict[str, Any]:
+    """JSON Schema of a `Label` as a language model is asked for it: every property required, claims first, at most `ASKED`.
+
+    Claims come first since a small model writes better words for what it has claimed than claims for what it has worded.
+    """
+    schema = Label.model_json_schema()
+    for part in schema["$defs"].values():
+        part["required"] = list(part["properties"])
+    properties = schema["properties"]
+    properties["name"]["maxLength"], properties["description"]["maxLength"] = WORDS
+    properties["claims"] |= {"maxItems": ASKED, "minItems": 1}
+    schema["properties"] = {name: properties[name] for name in ("claims", "name", "description", "confidence")}
+    schema["required"] = list(schema["properties"])
+    return schema
 
 
 def _one_of(value: str, vocabulary: tuple[str, ...]) -> str:

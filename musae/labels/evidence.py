@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from musae.labels.facts import Facts, Unit, facts
+from musae.labels.facts import Facts, Unit
 from musae.scores import spread
 from musae.scores.heldout import Features, HeldOut
 
@@ -58,11 +58,19 @@ def explaining(data: HeldOut) -> NDArray[np.bool_]:
 
 def groups(data: HeldOut, unit: Unit) -> NDArray[np.int64]:
     """The piece of each row of a unit."""
-    return data.groups if unit == "clips" else data.groups[data.probe_rows // data.x.shape[1]]
+    return data.groups if unit == "clips" else data.groups[clip_of(data)]
 
 
-def firing(features: Features, data: HeldOut, limit: int = LATENTS) -> Firing:
-    """The latents that qualify (`RATES`, `PIECES`), at most `limit` of them, and where they fire."""
+def clip_of(data: HeldOut) -> NDArray[np.int64]:
+    """The clip of each of `HeldOut.probe_rows` ``[m]``."""
+    return np.asarray(data.probe_rows // data.x.shape[1], np.int64)
+
+
+def firing(features: Features, data: HeldOut, limit: int = LATENTS, threshold: float = LEVEL) -> Firing:
+    """The latents that qualify (`RATES`, `PIECES`), at most `limit` of them, and where they fire.
+
+    `threshold`: the share of a latent's high quantile that its value exceeds where it fires.
+    """
     half, pieces = explaining(data), groups(data, "frames")
     code, rows = features.at(data.probe_rows), np.flatnonzero(half[pieces])
     order = spread.random(data.corpus_revision, "labelled latents").permutation(features.width)
@@ -70,7 +78,7 @@ def firing(features: Features, data: HeldOut, limit: int = LATENTS) -> Firing:
     eligible = 0
     columns = code.tocsc() if isinstance(code, scipy.sparse.csr_array) else code
     for j in order.tolist():
-        fires = _fires(_column(columns, j), rows)
+        fires = _fires(_column(columns, j), rows, threshold)
         rate = fires[rows].mean() if len(rows) else 0.0
         if RATES[0] <= rate <= RATES[1] and len(np.unique(pieces[rows][fires[rows]])) >= PIECES:
             eligible += 1
@@ -87,7 +95,7 @@ def firing(features: Features, data: HeldOut, limit: int = LATENTS) -> Firing:
     for unit, found in values.items():
         at[unit] = np.zeros(found.shape, np.bool_)
         for i, column in enumerate(found.T):
-            at[unit][:, i] = _fires(column, known[unit])
+            at[unit][:, i] = _fires(column, known[unit], threshold)
     return Firing(latents, at, values, eligible)
 
 
@@ -100,13 +108,13 @@ def _column(code: scipy.sparse.csc_array | NDArray[np.float32], j: int) -> NDArr
     return out
 
 
-def _fires(values: NDArray[np.float32], known: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _fires(values: NDArray[np.float32], known: NDArray[np.int64], threshold: float) -> NDArray[np.bool_]:
     """Whether a latent fires, its threshold set by the rows `known`."""
     positive = values[known]
     positive = positive[positive > 0]
     if not len(positive):
         return np.zeros(len(values), bool)
-    fires: NDArray[np.bool_] = values > LEVEL * np.quantile(positive, QUANTILE)
+    fires: NDArray[np.bool_] = values > threshold * np.quantile(positive, QUANTILE)
     return fires
 
 
@@ -122,7 +130,7 @@ class Example:
     activation: float
     fires: bool
     descriptors: Mapping[str, Any]
-    """Fact -> its value, from the exact annotations (an oracle row) at the excerpt's middle and of its clip."""
+    """Fact -> its value at the excerpt's middle and of its clip, where it is known (`musae.labels.descriptors`)."""
 
 
 @dataclass(frozen=True)
@@ -140,21 +148,29 @@ class Evidence:
     """Places where it is silent and the latent that fires most like it fires."""
 
 
-def evidence(firing: Firing, column: int, data: HeldOut, level: str, judging: bool = False, count: int = 10) -> Evidence:
-    """The evidence on one of the chosen latents, by its column in `firing`; at most `count` of a kind, each of another clip."""
+def evidence(
+    firing: Firing, column: int, data: HeldOut, tables: Mapping[Unit, Facts], judging: bool = False, count: int = 10
+) -> Evidence:
+    """The evidence on one of the chosen latents, by its column in `firing`; at most `count` of a kind, each of another clip.
+
+    `tables`: facts of frames and of clips, exact or estimated; negatives are hard by what these say.
+    """
     half = explaining(data) != judging
-    values, fires, frames = firing.values["frames"][:, column], firing.at["frames"], data.x.shape[1]
+    values, fires = firing.values["frames"][:, column], firing.at["frames"]
     rows = np.flatnonzero(half[groups(data, "frames")])
     order = rows[np.argsort(-values[rows], kind="stable")]
     top = _distinct(order[fires[order, column]], data, count)
     rng = spread.random(data.corpus_revision, f"negatives {column} {judging}")
     silent = rng.permutation(rows[~fires[rows, column]])
-    table = [facts(data, unit, level) for unit in ("frames", "clips")]
-    clips = data.probe_rows // frames
+    clips = clip_of(data)
 
     def shared(row: int, other: NDArray[np.int64]) -> NDArray[np.int64]:
-        same = sum((ids[other] == ids[row]).astype(np.int64) for ids in table[0].index.values())
-        return np.asarray(same + sum(ids[clips[other]] == ids[clips[row]] for ids in table[1].index.values()), np.int64)
+        """How many facts hold at both places."""
+        same = sum((ids[other] == ids[row]) & (ids[row] > 0) for ids in tables["frames"].index.values())
+        in_clips = tables["clips"].index.values()
+        return np.asarray(
+            same + sum((ids[clips[other]] == ids[clips[row]]) & (ids[clips[row]] > 0) for ids in in_clips), np.int64
+        )
 
     hard = silent[np.argsort(-shared(top[0], silent), kind="stable")] if top else silent[:0]
     overlap = (fires[rows].T.astype(np.float32) @ fires[rows, column]) / np.maximum(fires[rows].sum(0), 1)
@@ -162,7 +178,7 @@ def evidence(firing: Firing, column: int, data: HeldOut, level: str, judging: bo
     near = silent[fires[silent, int(overlap.argmax())]] if len(overlap) > 1 else silent[:0]
 
     def examples(picked: list[int]) -> tuple[Example, ...]:
-        return tuple(_example(row, values, fires[:, column], data, table) for row in picked)
+        return tuple(_example(row, values, fires[:, column], data, tables) for row in picked)
 
     return Evidence(
         int(firing.latents[column]),
@@ -173,14 +189,13 @@ def evidence(firing: Firing, column: int, data: HeldOut, level: str, judging: bo
 
 def _distinct(rows: NDArray[np.int64], data: HeldOut, count: int) -> list[int]:
     """The first rows of each clip, at most `count`."""
-    _, first = np.unique(data.probe_rows[rows] // data.x.shape[1], return_index=True)
+    _, first = np.unique(clip_of(data)[rows], return_index=True)
     return [int(r) for r in rows[np.sort(first)[:count]]]
 
 
-def _example(row: int, values: NDArray, fires: NDArray[np.bool_], data: HeldOut, table: list[Facts]) -> Example:
+def _example(row: int, values: NDArray, fires: NDArray[np.bool_], data: HeldOut, tables: Mapping[Unit, Facts]) -> Example:
     clip, frame = divmod(int(data.probe_rows[row]), data.x.shape[1])
     middle = float(data.times[frame] - data.period / 2)
-    known = {fact: table[0].values[fact][ids[row]] for fact, ids in table[0].index.items()}
-    known |= {fact: table[1].values[fact][ids[clip]] for fact, ids in table[1].index.items()}
+    known = tables["frames"].at(row) | tables["clips"].at(clip)
     bounds = max(0.0, middle - EXCERPT), min(data.clips[clip].duration, middle + EXCERPT)
-    return Example(clip, *bounds, float(values[row]), bool(fires[row]), {k: v for k, v in known.items() if v is not None})
+    return Example(clip, *bounds, float(values[row]), bool(fires[row]), known)

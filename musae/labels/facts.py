@@ -36,6 +36,8 @@ CLIP_FACTS = {
 }
 """Fact of a clip -> the same."""
 
+FACTS: dict[Unit, dict[str, str]] = {"frames": FRAME_FACTS, "clips": CLIP_FACTS}
+
 CONCEPTS = sorted({*FRAME_FACTS.values(), *CLIP_FACTS.values()})
 
 SHARE = 0.8
@@ -54,6 +56,11 @@ class Facts:
     """Fact -> its distinct values; the first is None, not annotated."""
     index: Mapping[str, NDArray[np.int64]]
     """Fact -> which of them is true of each row ``[m]``."""
+
+    def at(self, row: int) -> dict[str, Any]:
+        """What is known of one row: fact -> its value."""
+        found = {fact: self.values[fact][ids[row]] for fact, ids in self.index.items()}
+        return {fact: value for fact, value in found.items() if value is not None}
 
     def holds(self, claim: Claim) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Whether a claim is true of each row, and whether that is known, both ``[m]``; one of another unit never is."""
@@ -83,24 +90,49 @@ def unit(claim: Claim) -> Unit:
 
 def facts(data: HeldOut, unit: Unit, level: str, permuted: bool = False) -> Facts:
     """Facts of `HeldOut.probe_rows` or of all clips; `permuted`: each clip with those of a clip of another piece."""
-    return data.once(f"facts {unit} {level} {permuted}", lambda: _facts(data, unit, level, permuted))
+
+    def make() -> Facts:
+        raw = data.once(f"facts of {unit}", lambda: of_clips(data, unit, data.clips))
+        at = {concept: _levels(data, concept) for concept in CONCEPTS}
+        known = FACTS[unit]
+        return _table(
+            unit,
+            {fact: at[concept] == level for fact, concept in known.items()},
+            {fact: truth.permuted(data, at[concept]) if permuted else np.arange(len(raw)) for fact, concept in known.items()},
+            raw,
+        )
+
+    return data.once(f"facts {unit} {level} {permuted}", make)
 
 
-def _facts(data: HeldOut, unit: Unit, level: str, permuted: bool) -> Facts:
-    if unit == "frames":
-        frames = data.x.shape[1]
-        moments = data.times[data.probe_rows[: len(data.probe_rows) // len(data.clips)] % frames] - data.period / 2
-        known, raw = FRAME_FACTS, data.once("facts of frames", lambda: [_of_moments(clip, moments) for clip in data.clips])
-    else:
-        known, raw = CLIP_FACTS, data.once("facts of clips", lambda: [_of_clip(clip) for clip in data.clips])
+def of_clips(data: HeldOut, unit: Unit, clips: Sequence[Clip]) -> list[dict[str, list[Any]]]:
+    """Of each clip what its annotations say: fact -> a value for each of its probe rows, or one for the clip."""
+    if unit == "clips":
+        return [_of_clip(clip) for clip in clips]
+    frames = data.x.shape[1]
+    moments = data.times[data.probe_rows[: len(data.probe_rows) // len(data.clips)] % frames] - data.period / 2
+    return [_of_moments(clip, moments) for clip in clips]
+
+
+def table(data: HeldOut, unit: Unit, raw: Sequence[Mapping[str, list[Any]]]) -> Facts:
+    """The facts that `of_clips` found of all clips, whatever level of truth they have."""
+    every = np.ones(len(raw), bool)
+    return _table(unit, dict.fromkeys(FACTS[unit], every), dict.fromkeys(FACTS[unit], np.arange(len(raw))), raw)
+
+
+def _table(
+    unit: Unit,
+    taken: Mapping[str, NDArray[np.bool_]],
+    donors: Mapping[str, NDArray[np.int64]],
+    raw: Sequence[Mapping[str, list[Any]]],
+) -> Facts:
+    """Values numbered: of each fact, those of the clips that are `taken`, each clip's from its donor."""
     values, index = {}, {}
-    for fact, concept in known.items():
-        at = _levels(data, concept)
-        donors = truth.permuted(data, at) if permuted else np.arange(len(at))
+    for fact in FACTS[unit]:
         numbers: dict[Hashable, int] = {None: 0}
         found = [
-            [numbers.setdefault(v if at[c] == level else None, len(numbers)) for v in raw[donors[c]][fact]]
-            for c in range(len(at))
+            [numbers.setdefault(v if taken[fact][c] else None, len(numbers)) for v in raw[donors[fact][c]][fact]]
+            for c in range(len(raw))
         ]
         values[fact], index[fact] = tuple(numbers), np.array(found, np.int64).ravel()
     return Facts(unit, values, index)

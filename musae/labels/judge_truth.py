@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,8 @@ class Verdict:
 
     kinds: tuple[str, ...]
     """Kind of each claim ``[P]``."""
+    latents: NDArray[np.int64]
+    """Which label (column) each is a claim of ``[P]``."""
     weights: NDArray[np.float64]
     """What each claim counts in the mean over labels ``[P]``: a share of its label's 1 / L."""
     hits: NDArray[np.float64]
@@ -58,6 +61,10 @@ class Verdict:
         found = self.claims_youden()
         left_out = np.isnan(found) @ self.weights
         return spread.ratio(np.nan_to_num(found) @ self.weights, 1 - left_out)
+
+    def per_label(self, count: int) -> NDArray[np.float64]:
+        """Youden index of each of `count` labels ``[L]``, mean over its claims; an abstention's is 0."""
+        return np.bincount(self.latents, self.claims_youden()[0] * self.weights * count, minlength=count).astype(np.float64)
 
 
 def judge(labels: Sequence[Label], firing: Firing, data: HeldOut, level: str, permuted: bool = False) -> Verdict:
@@ -84,10 +91,14 @@ def judge(labels: Sequence[Label], firing: Firing, data: HeldOut, level: str, pe
     whole = spread.with_total(data.plan).astype(np.float64)
     a, b, c, d = ((whole @ sums[:, part]) for part in range(4))
     kinds = tuple(str(claim.model_dump()["kind"]) for _, claim, _ in pairs)
-    return Verdict(kinds, weights, spread.ratio(a, b), spread.ratio(c, d), spread.ratio(a, a + c))
+    latents = np.array([j for j, *_ in pairs], np.int64)
+    return Verdict(kinds, latents, weights, spread.ratio(a, b), spread.ratio(c, d), spread.ratio(a, a + c))
 
 
-def shuffled(labels: Sequence[Label], revision: str, draws: int = 10) -> list[list[Label]]:
+T = TypeVar("T")
+
+
+def shuffled(labels: Sequence[T], revision: str, draws: int = 10) -> list[list[T]]:
     """The labels dealt out at random, `draws` times; a latent may get its own again, so that one-of-many labels average to 0."""
     rng = spread.random(revision, "shuffled labels")
     return [[labels[i] for i in rng.permutation(len(labels))] for _ in range(draws)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -16,6 +16,9 @@ from musae.providers.schema import LONGEST, parse
 
 REPAIR = "That answer does not fit the schema: {problem}. Answer again."
 """What a model is told of an answer that does not fit; raise `musae.providers.cache.FORM` when it changes."""
+
+Progress = Callable[[int, int], None]
+"""Done, of how many."""
 
 
 class Client:
@@ -38,17 +41,27 @@ class Client:
         self.totals = Totals()
         self._lock = Lock()
 
-    def complete(self, requests: Sequence[Request]) -> list[Answer]:
-        """The answer to each request, in order. Equal requests are asked once; after a `fatal` failure nothing more is asked."""
+    def complete(self, requests: Sequence[Request], progress: Progress = lambda done, total: None) -> list[Answer]:
+        """The answer to each request, in order. Equal requests are asked once; after a `fatal` failure nothing more is asked.
+
+        `progress` is told after each answer how many of the distinct requests are done.
+        """
         sent = [self._as_sent(request) for request in requests]
         names = [key(self.provider, request) for request in sent]
         asked = dict(zip(names, sent, strict=True))
         run = _Run()
+        found: dict[str, Answer] = {}
+
+        def keep(each: Iterable[Answer]) -> None:
+            for name, answer in zip(asked, each, strict=True):
+                found[name] = answer
+                progress(len(found), len(asked))
+
         if self.provider.concurrency == 1:
-            found = {name: self._answer(name, asked[name], run) for name in asked}
+            keep(self._answer(name, asked[name], run) for name in asked)
         else:
             with ThreadPoolExecutor(self.provider.concurrency) as pool:
-                found = dict(zip(asked, pool.map(lambda name: self._answer(name, asked[name], run), asked), strict=True))
+                keep(pool.map(lambda name: self._answer(name, asked[name], run), asked))
         answers, seen = [], set()
         for name in names:
             again = name in seen

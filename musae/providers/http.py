@@ -61,21 +61,45 @@ class Failure(Exception):
         self.status = status
 
 
+class Pace:
+    """Turns of any number of threads, evenly spaced."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        self._between = 60 / per_minute if per_minute else 0.0
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def wait(self) -> None:
+        """Wait for this thread's turn."""
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._between
+        time.sleep(turn - now)
+
+    def pause(self, seconds: float, everyone: bool) -> None:
+        """Wait; `everyone`: no thread sends before that time, since the endpoint said so."""
+        if everyone:
+            with self._lock:
+                self._next = max(self._next, time.monotonic() + seconds)
+        else:
+            time.sleep(seconds)
+
+
 class Connection:
     """An address that JSON is posted to, from any number of threads."""
 
     def __init__(self, url: str, key_variable: str, limits: Limits) -> None:
         self.url, self.limits = url, limits
         self._key_variable = key_variable
-        self._lock = threading.Lock()
-        self._next = 0.0
+        self._pace = Pace(limits.per_minute)
         self._sessions = threading.local()
 
     def post(self, body: dict[str, Any]) -> dict[str, Any]:
         """The object that comes back. Raises Failure."""
         key = self._key()
         for attempt in range(self.limits.attempts):
-            self._wait()
+            self._pace.wait()
             status, text, wait = self._send(body, key)
             text = text.replace(key, "[key]") if key else text
             if status == 200:
@@ -95,7 +119,7 @@ class Connection:
             if wait is not None and wait > self.limits.longest_wait:
                 raise Failure(f"{reason} (it asks to wait {wait:.0f} s)", "passing", status)
             if attempt + 1 < self.limits.attempts:
-                self._pause(max(wait or 0.0, self.limits.backoff * 2**attempt), everyone=wait is not None)
+                self._pace.pause(max(wait or 0.0, self.limits.backoff * 2**attempt), everyone=wait is not None)
         raise Failure(f"{reason}, {self.limits.attempts} times", "fatal" if reason == NOBODY else "passing", status)
 
     def _send(self, body: dict[str, Any], key: str) -> tuple[int, str, float | None]:
@@ -141,22 +165,6 @@ class Connection:
         if not key.isascii() or not key.isprintable() or " " in key:
             raise Failure(f"the environment variable {self._key_variable} holds no key: it has spaces or odd characters", "fatal")
         return key
-
-    def _wait(self) -> None:
-        """Wait for this thread's turn."""
-        with self._lock:
-            now = time.monotonic()
-            turn = max(now, self._next)
-            self._next = turn + (60 / self.limits.per_minute if self.limits.per_minute else 0.0)
-        time.sleep(turn - now)
-
-    def _pause(self, seconds: float, everyone: bool) -> None:
-        """Wait; `everyone`: no thread sends before that time, since the endpoint said so."""
-        if everyone:
-            with self._lock:
-                self._next = max(self._next, time.monotonic() + seconds)
-        else:
-            time.sleep(seconds)
 
 
 NOBODY = "nobody answers at the endpoint's address"

@@ -58,6 +58,7 @@ class Local(Provider):
     """A model on this machine's CPU. One exchange at a time; the likeliest token each time unless a temperature is given."""
 
     free = True
+    ranks = True
 
     def __init__(self, path: Path, card: ProviderCard) -> None:
         self.card, self._path = card, path

@@ -150,6 +150,8 @@ class Provider(ABC):
     """Changes with the weights and with how they are asked; part of every answer's key."""
     hears: bool = False
     """Whether messages may have clips of audio."""
+    ranks: bool = False
+    """Whether likelihoods are those of whole options, so that these can be ranked by them."""
     free: bool = False
     """Whether asking costs no money."""
     concurrency: int = 1

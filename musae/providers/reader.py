@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from musae import checkpoints
 from musae.errors import UserError
 from musae.providers.provider import Message
 
@@ -54,7 +57,7 @@ class Reader:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), checkpoints.quiet(), redirect_stderr(StringIO()):  # a bar of tqdm's own
                 warnings.simplefilter("ignore")
                 tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
                 model: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)

@@ -52,6 +52,10 @@ class HeldOut:
     layer: int
     probe_frames: int = 50_000
     """At most so many frames are given to the probes of one task."""
+    explainer: str = "statistical"
+    """Who labels latents (`musae.explainers`)."""
+    labelled: int = 200
+    """At most so many latents are labelled."""
     _memo: dict[str, object] = field(default_factory=dict, init=False, repr=False)
 
     def once(self, key: str, make: Callable[[], T]) -> T:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from musae.labels import evidence, explain_statistically, facts
+from musae.labels import descriptors, evidence, explain_statistically, facts
 from musae.labels.claims import ABSTENTION, DrumsClaim, KeyClaim, Label, NoneOfThese, RootClaim, TempoClaim
 from musae.labels.evidence import Firing
 from musae.labels.explain_statistically import describe, explain, holm
@@ -104,7 +104,9 @@ def test_an_abstention_and_a_vacuous_claim_dilute(data):
     firing = planted(data, [ROOTS[0], ROOTS[1]])
     both = describe([ROOTS[0], TempoClaim(low=20, high=400)], 1)
     assert judge([describe([ROOTS[0]], 1), ABSTENTION], firing, data, LEVEL).youden()[0] == pytest.approx(0.5)
-    assert judge([both, ABSTENTION], firing, data, LEVEL).youden()[0] == pytest.approx(0.25)
+    verdict = judge([both, ABSTENTION], firing, data, LEVEL)
+    assert verdict.youden()[0] == pytest.approx(0.25)
+    assert verdict.per_label(2) == pytest.approx([0.5, 0])
 
 
 def test_noise_is_not_explained(data):
@@ -129,7 +131,7 @@ def test_fisher_is_scipys(data):
 
 def test_evidence_of_the_two_halves_is_disjoint(data):
     firing = evidence.firing(planted_features(data), data)
-    seen = [evidence.evidence(firing, 3, data, LEVEL, judging) for judging in (False, True)]
+    seen = [evidence.evidence(firing, 3, data, descriptors.exact(data, LEVEL), judging) for judging in (False, True)]
     pieces = [{data.groups[e.clip] for part in (s.top, s.random, s.hard, s.near) for e in part} for s in seen]
     assert pieces[0]
     assert pieces[1]

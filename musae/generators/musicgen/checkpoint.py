@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -13,8 +11,8 @@ from transformers import (
     MusicgenMelodyForConditionalGeneration,
     PreTrainedModel,
 )
-from transformers.utils import logging
 
+from musae import checkpoints
 from musae.card import GeneratorCard
 from musae.errors import UserError
 from musae.generators import hub
@@ -80,42 +78,11 @@ def model(source: str, config: Any, dtype: torch.dtype) -> PreTrainedModel:
     Raises UserError where files are missing, damaged or do not fit.
     """
     folder = source_of(source).folder(*WEIGHTS, *OTHERS)
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(
-            f"{folder}: no *.safetensors file; other formats may run code when they are read. Convert it with "
-            f"`save_pretrained(folder)` on a machine where you trust the file."
-        )
-    options = {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
-    try:
-        with _quiet():
-            found, info = CLASSES[config.model_type].from_pretrained(folder, config=config, dtype=torch.float32, **options)
-    except Exception as error:  # safetensors, torch and transformers each raise their own
-        raise UserError(f"{folder}: the weights cannot be loaded ({str(error).splitlines()[0]}); download them again.") from error
-    lacking = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
-    if lacking:
-        raise UserError(
-            f"{folder}: tensors are missing, or have another shape than config.json says: {lacking[0]}"
-            + (f" and {len(lacking) - 1} more" if lacking[1:] else "")
-            + "; download it again."
-        )
+    found = checkpoints.read(CLASSES[config.model_type], folder, config)
     for name, part in found.named_children():
         if name != "audio_encoder":
             part.to(dtype)
-    return found.eval()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers without its progress bar and its report of what is missing, which is said here."""
-    shows, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shows:
-            logging.enable_progress_bar()
+    return cast(PreTrainedModel, found)
 
 
 def checksum(source: str, more: str) -> str:

@@ -1,0 +1,1 @@
+"""Explainers: one file each, declaring ``CARD`` and ``load()``; the contract is `musae.explainers.explainer`."""
