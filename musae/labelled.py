@@ -46,7 +46,7 @@ class LabelledStore(Store):
 
         Raises UserError for a clip whose track its corpus does not have.
         """
-        rows = self.rows(n, seed)
+        rows = self.drawn(n, seed)
         clip, position = np.divmod(rows, self.manifest.frames_per_clip)
         x = torch.empty(len(rows), self.d)
         chosen = np.unique(clip)
@@ -57,7 +57,7 @@ class LabelledStore(Store):
             x[at] = part[np.searchsorted(some, clip[at]), position[at]]
         return x, {concept: torch.from_numpy(classes[rows]) for concept, classes in self._labels.items()}
 
-    def rows(self, n: int, seed: int) -> NDArray[np.int64]:
+    def drawn(self, n: int, seed: int) -> NDArray[np.int64]:
         """Which rows `labelled` hands out, ascending."""
         n = min(n, self.frames)
         found: NDArray[np.int64] = np.sort(np.random.default_rng([seed, n]).choice(self.frames, n, replace=False))

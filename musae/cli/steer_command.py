@@ -13,6 +13,7 @@ from musae.files import runs_root
 
 if TYPE_CHECKING:
     from musae.card import SuiteCard
+    from musae.clap import Clap
     from musae.dictionary import Dictionary
 
 
@@ -71,6 +72,12 @@ if TYPE_CHECKING:
     metavar="CORPUS",
     help="Whose held-out clips are continued, and instruments learnt.  [default: the suite's last corpus]",
 )
+@click.option(
+    "--clap",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="A CLAP checkpoint's folder, as transformers saves it: reports the paper's success rule too.",
+)
 @options.suite
 @options.root
 def command(
@@ -88,6 +95,7 @@ def command(
     prompt_seconds: float,
     wavs: int,
     source: str | None,
+    clap: Path | None,
     suite: SuiteCard,
     root: Path | None,
 ) -> None:
@@ -112,11 +120,12 @@ def command(
     from musae.formats.recognise import describe, load
     from musae.provenance import processor
     from musae.results import provenance
-    from musae.steering import report, session, sheet
+    from musae.steering import paper_rule, report, session, sheet
     from musae.steering.experiment import Design
     from musae.workspace import Workspace, one_thread
 
     began = time.monotonic()
+    likeness = _clap(clap)
     loaded = load(dictionary)
     click.echo(describe(loaded) + "\n")
     design = Design(tuple(sorted(strengths)), candidates, random, seeds=seeds, budget=budget, latents=latents)
@@ -126,9 +135,11 @@ def command(
         corpus = workspace.corpus(source or workspace.suite.corpora[-1])
         ears = session.listen(workspace, corpus, seconds)
         asked = session.concepts(ears, concepts)
+        store = session.training(workspace)
         experiment = session.experiment(
             workspace,
             corpus,
+            store,
             loaded,
             ears,
             asked,
@@ -138,6 +149,8 @@ def command(
             count=prompts,
         )
         found = experiment.run(asked)
+        if likeness is not None:
+            found = paper_rule.judge(experiment, found, store, likeness)
         files = sheet.write(experiment, asked, found, out, wavs)
     result = report.Report(
         dictionary=loaded.content_hash,
@@ -153,6 +166,7 @@ def command(
         budget=budget,
         quality=experiment.unsteered(),
         ears=dict(ears.remarks),
+        clap=None if likeness is None else likeness.revision,
         concepts=tuple(found),
         provenance=provenance(device=processor(), threads=1, seconds=time.monotonic() - began),
     )
@@ -161,6 +175,14 @@ def command(
         click.echo(f"{kind}: {remark}")
     click.echo("\n" + report.table(result))
     click.echo(f"\n{written}; {len(files)} files beside it: WAVs, and sheet.png")
+
+
+def _clap(folder: Path | None) -> Clap | None:
+    if folder is None:
+        return None
+    from musae.clap import Clap
+
+    return Clap.load(folder)
 
 
 def _with_layer(suite: SuiteCard, dictionary: Dictionary) -> SuiteCard:

@@ -25,10 +25,11 @@ from torch.nn import functional
 from musae.dictionary import Dictionary, generator
 from musae.errors import UserError
 from musae.scores import spread
-from musae.steering import effects, interventions, quality
+from musae.steering import effects, interventions
 from musae.steering.concepts import Concept
 from musae.steering.continuations import UNSTEERED, Continuations, Intervention, Prompts
 from musae.steering.ears import Ear
+from musae.steering.quality import NAMES, Bounds, held, keeps
 from musae.steering.reference import Latents, Reference
 from musae.steering.report import Condition, Found, Quality, Row, Shift
 
@@ -147,7 +148,7 @@ class Experiment:
                 beyond = self._beyond(self.development, what, (DEVELOPMENT_SEED,))
                 known = shifts[np.isfinite(shifts)]
                 mean = float(known.mean()) if len(known) else -np.inf
-                kept = quality.keeps(beyond, self.design.budget)
+                kept = keeps(beyond, self.design.budget)
                 choice = Choice(direction, strength, latents, kept, len(candidates) * len(self.design.strengths))
                 tried.append((kept, mean if kept else -max(beyond.values()), choice))
         return max(tried, key=lambda t: t[:2])[2] if tried else None
@@ -195,8 +196,8 @@ class Experiment:
             kept_in_development=choice.kept,
             tried=choice.tried,
             rows=tuple(self._row(concept, name, done, shifts[name]) for name, done in conditions.items()),
-            beyond_random=_shift(beyond),
-            beyond_searched=_shift(effects.beyond(shifts["steered"][0], shifts["random searched"])) if searched else None,
+            beyond_random=shift_of(beyond),
+            beyond_searched=shift_of(effects.beyond(shifts["steered"][0], shifts["random searched"])) if searched else None,
             rank=int((means >= np.nanmean(shifts["steered"][0])).sum()),
         )
 
@@ -228,20 +229,20 @@ class Experiment:
         return Row(
             condition=name,
             directions=len(done),
-            shift=_shift(one) if one.pieces else None,
+            shift=shift_of(one) if one.pieces else None,
             standardised=one.value / deviation if one.pieces and deviation > 0 else None,
             off_target=float(np.mean([self._off_target(concept, plain, one) for one in heard])),
             loss=float(np.mean([self._cost(self.fresh, what, self.seeds) for what in done])),
             similarity=float(np.mean([np.nan_to_num(one["similarity"]).mean() for one in heard])),
             tonality=float(np.mean([one["quality"][..., 0].mean() for one in heard])),
-            beyond=(share := {name: float(np.mean([one[name] for one in beyond])) for name in quality.NAMES}),
-            kept=quality.keeps(share, self.design.budget),
+            beyond=(share := {name: float(np.mean([one[name] for one in beyond])) for name in NAMES}),
+            kept=keeps(share, self.design.budget),
         )
 
     @cached_property
-    def bounds(self) -> quality.Bounds:
+    def bounds(self) -> Bounds:
         """Of quality, from unsteered continuations of the development prompts."""
-        return quality.Bounds.of(self._luck(self.development, DEVELOPMENT_SEED, OTHER_SEEDS))
+        return Bounds.of(self._luck(self.development, DEVELOPMENT_SEED, OTHER_SEEDS))
 
     def unsteered(self) -> Quality:
         """The bounds, and how many unsteered continuations of the fresh prompts lie beyond them: what luck alone does."""
@@ -253,14 +254,14 @@ class Experiment:
         """What is held against the bounds, of unsteered continuations with other seeds ``[others * n]``."""
         heard = np.concatenate([self.continuations.heard(prompts, UNSTEERED, s, [self.quality])["quality"] for s in others])
         cost = np.concatenate([self._more(prompts, UNSTEERED, s, seed) for s in others])
-        return quality.values(heard, cost, np.concatenate([self.continuations.resemblance(prompts, s, seed) for s in others]))
+        return held(heard, cost, np.concatenate([self.continuations.resemblance(prompts, s, seed) for s in others]))
 
     def _beyond(self, prompts: Prompts, what: Intervention, seeds: Sequence[int]) -> dict[str, float]:
         """Share of continuations beyond each bound of quality."""
         heard = self._heard(prompts, what, seeds, [self.quality])
         cost = np.concatenate([self._more(prompts, what, s, s) for s in seeds])
         flat = heard["quality"].reshape(-1, len(self.quality.columns))
-        return self.bounds.beyond(quality.values(flat, cost, heard["similarity"].ravel()))
+        return self.bounds.beyond(held(flat, cost, heard["similarity"].ravel()))
 
     def _off_target(self, concept: Concept, plain: Mapping[str, NDArray], steered: Mapping[str, NDArray]) -> float:
         """Mean absolute standardised shift over all columns of the ears that are not slow, but for the concept's own."""
@@ -305,7 +306,10 @@ class Experiment:
         return more * ((prompts.codes.shape[2] + self.continuations.frames) / self.continuations.frames)
 
     def _added(self, direction: Tensor, strength: float) -> Intervention:
-        vector = direction * (strength * self.reference.spread)
+        return self.adds(direction * (strength * self.reference.spread))
+
+    def adds(self, vector: Tensor) -> Intervention:
+        """The addition of a vector ``[d]`` to every row."""
         return Intervention("add " + hashlib.sha256(vector.numpy().tobytes()).hexdigest(), interventions.add(vector))
 
     def _atom(self, latent: int) -> Tensor:
@@ -324,5 +328,6 @@ def unit(vector: Tensor) -> Tensor:
     return functional.normalize(vector, dim=0)
 
 
-def _shift(found: effects.Effect) -> Shift:
+def shift_of(found: effects.Effect) -> Shift:
+    """An effect as reports hold it."""
     return Shift(value=found.value, low=found.low, high=found.high, p=found.p, pieces=found.pieces)

@@ -104,7 +104,8 @@ def pitches_at(clip: Clip, moments: NDArray[np.float64]) -> NDArray[np.float64]:
             first, end = np.searchsorted(moments, (note.onset - clip.start, note.onset + note.duration - clip.start))
             total[first:end] += note.pitch
             count[first:end] += 1
-    return np.divide(total, count, out=np.full(len(moments), np.nan), where=count > 0)
+    found: NDArray[np.float64] = np.divide(total, count, out=np.full(len(moments), np.nan), where=count > 0)
+    return found
 
 
 def _lesson(corpus: Corpus, generator: Generator, split: Split, seconds: float, count: int, progress: Progress) -> Lesson:

@@ -53,7 +53,7 @@ def ear(lessons: Lessons) -> Ear:
     return Ear("quality", ("tonality", "distance"), hear, f"quality-{VERSION}-{lessons.revision}")
 
 
-def values(
+def held(
     heard: NDArray[np.float64], cost: NDArray[np.float64], similarity: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
     """What is held against the bounds, each ``[n]``, of what the ear measured ``[n, 2]``, nats a token more, and similarity.

@@ -84,7 +84,7 @@ def _annotated(store: LabelledStore, path: Path) -> tuple[Tensor, dict[str, Tens
         x, classes = store.labelled(FRAMES, 0)
         moments = store.times().numpy()
         newest = moments - (float(moments[1] - moments[0]) / 2 if len(moments) > 1 else 0.0)
-        pitch = np.concatenate(store.of_clips(lambda clip: lessons.pitches_at(clip, newest)))[store.rows(FRAMES, 0)]
+        pitch = np.concatenate(store.of_clips(lambda clip: lessons.pitches_at(clip, newest)))[store.drawn(FRAMES, 0)]
         named = {f"class {name}": found.numpy() for name, found in classes.items()}
         arrays.save(path, {"x": x.numpy(), "pitch": pitch} | named)
     kept = arrays.load(path)

@@ -56,10 +56,10 @@ class Register:
 def learn(lessons: Lessons) -> Register:
     """Raises UserError for a corpus of which too few clips have exact notes."""
     for split, lesson, least in (("train", lessons.train, LEAST), ("heldout", lessons.heldout, 2)):
-        known = int(np.isfinite(lesson.pitch).sum())
-        if known < least:
+        count = int(np.isfinite(lesson.pitch).sum())
+        if count < least:
             raise UserError(
-                f"{lessons.corpus}: exact notes of {known} {split} clips, and {least} are needed; name another corpus."
+                f"{lessons.corpus}: exact notes of {count} {split} clips, and {least} are needed; name another corpus."
             )
     known = np.isfinite(lessons.train.pitch)
     x = lessons.train.notes[:, known].reshape(2 * known.sum(), -1)

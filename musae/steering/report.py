@@ -74,6 +74,20 @@ class Quality(Strict):
     """Share of unsteered continuations of the fresh prompts, with another seed, that lie beyond each."""
 
 
+class PaperRule(Strict):
+    """The success rule of Singh et al., on fresh continuations (`musae.steering.paper_rule`)."""
+
+    strength: float
+    """That alpha = 1 is, in the units of `Found.strength`."""
+    success: float
+    """Share of the continuations that are more like the exemplars at alpha = 1 than at 0; `random`: of random directions."""
+    random: float
+    gain: Shift
+    """Of the mean CLAP similarity to the exemplars."""
+    beyond_random: Shift
+    """The gain less that of random directions of the same norm."""
+
+
 class Found(Strict):
     """One concept."""
 
@@ -100,6 +114,9 @@ class Found(Strict):
     """Steered less the random direction that had the same search in development."""
     rank: int | None = None
     """Of the random directions, how many shift at least as much."""
+
+    paper_rule: PaperRule | None = None
+    """Where a CLAP checkpoint was given."""
 
     @property
     def verdict(self) -> str:
@@ -141,6 +158,8 @@ class Report(Strict):
     quality: Quality
     ears: dict[str, str]
     """Kind -> how well it hears, or why it does not."""
+    clap: str | None = None
+    """Revision of the checkpoint that `PaperRule` was judged with."""
     concepts: tuple[Found, ...] = Field(min_length=1)
     provenance: Provenance
 
@@ -167,6 +186,7 @@ def table(report: Report) -> str:
     out.append(
         f"{more} of these {good} also move further than a random direction that was searched for as the latents were (95 %)."
     )
+    out += _paper_rule(report.concepts)
     out += [f"unscored: {f.concept}: {f.unscored}" for f in report.concepts if f.verdict == "unscored"]
     return "\n".join(out)
 
@@ -207,6 +227,29 @@ def _qualities(report: Report, ordered: Sequence[Found]) -> list[str]:
         f"bounds of quality (and the share of unsteered continuations of the fresh prompts beyond them): {said};",
         f"beyond: the worst share beyond a bound, kept up to {report.budget:.2f}.",
     ]
+
+
+def _paper_rule(concepts: Sequence[Found]) -> list[str]:
+    """A line for each set of latents that the rule was asked of."""
+    rules = {found.latents: found.paper_rule for found in concepts if found.paper_rule is not None}
+    lines = [("latent", "strength", "success", "random", "gain", "beyond random")]
+    for latents, rule in rules.items():
+        one, beyond = rule.gain, rule.beyond_random
+        lines.append(
+            (
+                "+".join(map(str, latents)),
+                f"{rule.strength:.2f}",
+                f"{rule.success:.2f}",
+                f"{rule.random:.2f}",
+                f"{_signed(one.value)} [{_signed(one.low)}, {_signed(one.high)}]",
+                f"{_signed(beyond.value)} [{_signed(beyond.low)}, {_signed(beyond.high)}]",
+            )
+        )
+    return (
+        ["", "CLAP similarity to the latent's exemplars, alpha 1 against 0 (arXiv 2505.18186):", *_aligned(lines)]
+        if rules
+        else []
+    )
 
 
 def _quality(row: Row) -> str:

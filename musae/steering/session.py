@@ -115,9 +115,15 @@ def prompts(corpus: Corpus, workspace: Workspace, seconds: float, count: int) ->
     return Prompts(codes[:count], pieces[:count]), Prompts(codes[count:], pieces[count:])
 
 
+def training(workspace: Workspace) -> LabelledStore:
+    """The frames that candidates are drawn from, with their labels."""
+    return LabelledStore(workspace.training(), {name: workspace.corpus(ours) for name, ours in workspace.corpus_names.items()})
+
+
 def experiment(
     workspace: Workspace,
     corpus: Corpus,
+    store: LabelledStore,
     dictionary: Dictionary,
     ears: Ears,
     asked: Sequence[Concept],
@@ -130,7 +136,6 @@ def experiment(
     """An experiment on `count` prompts for development and as many fresh ones; what it computes is kept in `folder`."""
     generator, suite = workspace.generator, workspace.suite
     development, fresh = prompts(corpus, workspace, lengths.prompt, count)
-    store = LabelledStore(workspace.training(), {name: workspace.corpus(ours) for name, ours in workspace.corpus_names.items()})
     say = partial(workspace.progress, "labels of training frames")
     say(0, 1)
     frames = reference.gather(store, generator, asked, ears.known, folder)

@@ -12,6 +12,7 @@ from musae.steering.concepts import Concept
 from musae.steering.continuations import UNSTEERED, Continuations, Prompts
 from musae.steering.ears import Ear
 from musae.steering.experiment import Design, Experiment
+from musae.steering.paper_rule import exemplars
 from musae.steering.reference import Reference, latents, probe_directions
 
 LOUD, LUCK = Concept("first", "loud", 0), Concept("second", "loud", 0)
@@ -177,3 +178,18 @@ def test_bad_latents_and_concepts_of_which_nothing_is_known(make):
     assert unknown.unscored == "no training clip is annotated for it"
     assert loud.verdict == "effect"
     assert loud.p_holm == loud.beyond_random.p
+
+
+def test_exemplars_are_the_clips_in_which_latents_peak(dictionary):
+    x = torch.zeros(30, 5, 8)
+    x[7, 2, 4], x[3, 1, 4], x[21, 0, 5] = 3.0, 2.0, 1.0
+
+    class Store:
+        tokens = range(30)
+
+        def clips(self, index):
+            yield x[index]
+
+    alone, both = exemplars(dictionary, Store(), [(4,), (4, 5)], np.array([1.0, 1, 1, 1, 3, 0.5, 1, 1]))
+    assert alone[:2].tolist() == [7, 3]
+    assert both[:3].tolist() == [21, 7, 3]

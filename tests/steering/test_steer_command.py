@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -112,3 +113,22 @@ def test_bad_input_is_one_sentence(place):
 def test_help_teaches():
     text = CliRunner().invoke(main, ["steer", "--help"]).output
     assert "musae steer mine.safetensors --concept register" in text
+
+
+def test_the_papers_rule_where_clap_is_given(place):
+    pytest.importorskip("transformers")
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    import random_clap
+
+    folder = random_clap.save(place / "clap")
+    result = steer(place, "--concept", "register high", "--clap", folder)
+    assert result.exit_code == 0, result.output
+    report = Report.model_validate_json((place / "out" / "scores.json").read_text())
+    [found] = report.concepts
+    assert report.clap
+    assert 0 <= found.paper_rule.success <= 1
+    assert found.paper_rule.strength == pytest.approx(found.strength / found.alpha)
+    assert "alpha 1 against 0" in result.stdout
+    refused = steer(place, "--clap", place / "nothing")
+    assert refused.exit_code == 2
+    assert "is no folder" in refused.stderr
