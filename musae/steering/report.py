@@ -16,6 +16,8 @@ Condition = Literal["steered", "reversed", "clamped", "ablated", "random", "rand
 random direction that was best in development; at the same norm, atoms of latents that never fire (or least often), and the
 supervised probe's."""
 
+VERDICTS = ("effect", "spoilt", "no effect")
+
 SHOWN: tuple[Condition, ...] = ("steered", "reversed", "random", "probe")
 """Conditions whose quality is printed; that of all is in the JSON."""
 
@@ -170,13 +172,18 @@ class Report(Strict):
         return path
 
 
+def ordered(concepts: Sequence[Found]) -> list[Found]:
+    """Those that are scored: effects first, then by p-value."""
+    scored = [found for found in concepts if found.verdict != "unscored"]
+    return sorted(scored, key=lambda f: (VERDICTS.index(f.verdict), f.p_holm or 0.0, f.concept))
+
+
 def table(report: Report) -> str:
     """The concepts, one a line, best first; then their quality, and what is unscored, and why."""
     head = ("concept", "latent", "alpha", "steered", "95 %", "in SD", "reversed", "random", "beyond random", "p Holm", "searched",
             "probe", "off", "verdict")  # fmt: skip
-    scored = [f for f in report.concepts if f.verdict != "unscored"]
-    ordered = sorted(scored, key=lambda f: (f.verdict != "effect", f.p_holm or 0.0, f.concept))
-    out = [*_aligned([head, *(_line(found) for found in ordered)]), "", *_qualities(report, ordered), ""]
+    scored = ordered(report.concepts)
+    out = [*_aligned([head, *(_line(found) for found in scored)]), "", *_qualities(report, scored), ""]
     good, spoilt = (sum(f.verdict == verdict for f in scored) for verdict in ("effect", "spoilt"))
     out.append(
         f"{good} of {len(scored)} concepts move further than random directions of the same norm (95 %, p < .05 by Holm) and keep "
@@ -213,13 +220,13 @@ def _line(found: Found) -> tuple[str, ...]:
     )
 
 
-def _qualities(report: Report, ordered: Sequence[Found]) -> list[str]:
+def _qualities(report: Report, concepts: Sequence[Found]) -> list[str]:
     """Loss, similarity, tonality and the worst share beyond a bound of each concept's conditions."""
     bounds = report.quality.bounds
     said = ", ".join(f"{name} {bound:.2f} ({report.quality.beyond[name]:.2f})" for name, bound in bounds.items())
     head = ("quality", *(f"{name}: loss  sim  ton  beyond" for name in SHOWN))
     lines = [head]
-    for found in ordered:
+    for found in concepts:
         rows = [found.row(name) for name in SHOWN]
         lines.append((found.concept, *("-" if row is None else _quality(row) for row in rows)))
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from musae.files import atomic_path
 from musae.steering import spectra
 from musae.steering.concepts import Concept
 from musae.steering.experiment import Experiment
-from musae.steering.report import Found
+from musae.steering.report import Found, ordered
 
 COLUMNS = ("unsteered", "steered", "reversed", "random", "probe")
+
+ROWS = 8
+"""Concepts on the sheet, the first of the table: more cannot be read, and of all there are WAVs."""
 
 
 def write(experiment: Experiment, concepts: Sequence[Concept], found: Sequence[Found], folder: Path, prompts: int) -> list[Path]:
@@ -26,7 +30,7 @@ def write(experiment: Experiment, concepts: Sequence[Concept], found: Sequence[F
     Returns the files. Concepts that are unscored have none.
     """
     rate, files = experiment.continuations.generator.card.rate, []
-    rows: list[tuple[str, dict[str, NDArray[np.float32]]]] = []
+    rows: dict[str, dict[str, NDArray[np.float32]]] = {}
     for concept, result in zip(concepts, found, strict=True):
         if result.strength is None:
             continue
@@ -36,11 +40,12 @@ def write(experiment: Experiment, concepts: Sequence[Concept], found: Sequence[F
             for i, wave in enumerate(experiment.continuations.generator.decode(codes).numpy()):
                 files.append(_wav(folder / concept.name.replace(" ", "-") / f"{name}-{i + 1}.wav", wave, rate))
                 shown.setdefault(name, wave)
-        rows.append((concept.name, shown))
+        rows[concept.name] = shown
     if rows:
         frames = experiment.fresh.codes.shape[2]
         begins = frames / experiment.continuations.generator.card.frame_rate
-        files.append(_sheet(folder / "sheet.png", rows, rate, begins))
+        best = [(f"{one.concept}: {one.verdict}", rows[one.concept]) for one in ordered(found) if one.concept in rows][:ROWS]
+        files.append(_sheet(folder / "sheet.png", best, rate, begins))
     return files
 
 
@@ -62,7 +67,8 @@ def _sheet(path: Path, rows: Sequence[tuple[str, dict[str, NDArray[np.float32]]]
                 axis.set_axis_off()
                 continue
             seconds = len(waves[column]) / rate
-            image = spectra.log_mel(waves[column], rate).T
+            mel = spectra.log_mel(waves[column], rate)
+            image = mel[: len(mel) // 2 * 2].reshape(-1, 2, mel.shape[1]).mean(1).T  # 64 ms at 16 kHz: a panel is 280 pixels wide
             axis.imshow(image, origin="lower", aspect="auto", extent=(0, seconds, 0, spectra.BANDS), cmap="magma")
             axis.axvline(begins, color="white", linewidth=0.8, linestyle="--")
             if row == 0:
@@ -71,6 +77,9 @@ def _sheet(path: Path, rows: Sequence[tuple[str, dict[str, NDArray[np.float32]]]
         axes[row][0].set_ylabel(f"{name}\nmel band", fontsize=7)
     for axis in axes[-1]:
         axis.set_xlabel("seconds", fontsize=7)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=110)
+    images: Any = importlib.import_module("PIL.Image")
+    with atomic_path(path) as temporary:  # a palette: a tenth of the size
+        images.open(drawn).convert("RGB").quantize(64).save(temporary, format="PNG", optimize=True)
     return path
