@@ -58,6 +58,19 @@ def listen(audio: NDArray[np.float32], rate: int) -> Pitches:
     return Pitches(notes / max(1.0, float(notes.sum())), tonality)
 
 
+def semitones(audio: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
+    """Strongest power within each semitone from `LOWEST` to `HIGHEST`, in dB below the clip's strongest ``[windows, p]``.
+
+    For people to look at: notes are lines, noise is none. No lower than -60; all of that where it is silent.
+    """
+    power = _powers(audio, rate)
+    edges = 440 * 2 ** ((np.arange(LOWEST, HIGHEST + 2) - 69.5) / 12) * SECONDS
+    low = np.minimum(np.round(edges[:-1]).astype(int), power.shape[1] - 1)
+    high = np.maximum(np.round(edges[1:]).astype(int), low + 1)
+    found = np.stack([power[:, a:b].max(1) for a, b in zip(low, high, strict=True)], axis=1)
+    return 10 * np.log10(np.maximum(found / max(float(power.max()), 1e-9), 1e-6))
+
+
 def _peaks(power: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], float]:
     """Window, MIDI pitch (not rounded) and power of each tonal peak, and the share of all power that is theirs."""
     total = float(power.sum())

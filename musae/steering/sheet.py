@@ -13,7 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from musae.files import atomic_path
-from musae.steering import spectra
+from musae.steering import pitch
 from musae.steering.concepts import Concept
 from musae.steering.experiment import Experiment
 from musae.steering.report import Found, ordered
@@ -57,7 +57,7 @@ def _wav(path: Path, wave: NDArray[np.float32], rate: int) -> Path:
 
 
 def _sheet(path: Path, rows: Sequence[tuple[str, dict[str, NDArray[np.float32]]]], rate: int, begins: float) -> Path:
-    """Log-mel spectrograms, a concept a row and a condition a column; a line marks where the prompt ends."""
+    """Spectrograms of semitones, a concept a row and a condition a column; a line marks where the prompt ends."""
     figures: Any = importlib.import_module("matplotlib.figure")
     figure = figures.Figure(figsize=(2.6 * len(COLUMNS), 1.5 * len(rows) + 0.4), layout="constrained")
     axes = figure.subplots(len(rows), len(COLUMNS), squeeze=False, sharex=True, sharey=True)
@@ -67,14 +67,15 @@ def _sheet(path: Path, rows: Sequence[tuple[str, dict[str, NDArray[np.float32]]]
                 axis.set_axis_off()
                 continue
             seconds = len(waves[column]) / rate
-            mel = spectra.log_mel(waves[column], rate)
-            image = mel[: len(mel) // 2 * 2].reshape(-1, 2, mel.shape[1]).mean(1).T  # 64 ms at 16 kHz: a panel is 280 pixels wide
-            axis.imshow(image, origin="lower", aspect="auto", extent=(0, seconds, 0, spectra.BANDS), cmap="magma")
+            image = pitch.semitones(waves[column], rate).T
+            axis.imshow(
+                image, origin="lower", aspect="auto", extent=(0, seconds, pitch.LOWEST - 0.5, pitch.HIGHEST + 0.5), cmap="magma"
+            )
             axis.axvline(begins, color="white", linewidth=0.8, linestyle="--")
             if row == 0:
                 axis.set_title(column, fontsize=9)
             axis.tick_params(labelsize=6)
-        axes[row][0].set_ylabel(f"{name}\nmel band", fontsize=7)
+        axes[row][0].set_ylabel(f"{name}\nMIDI pitch", fontsize=7)
     for axis in axes[-1]:
         axis.set_xlabel("seconds", fontsize=7)
     drawn = io.BytesIO()

@@ -44,6 +44,14 @@ def test_pitches_of_known_notes(notes):
     assert found.notes.sum() == pytest.approx(1)
 
 
+def test_notes_are_lines_and_noise_is_none():
+    seen = pitch.semitones((tone(45, 1) + tone(69, 1)).astype(np.float32), RATE)
+    lines = pitch.LOWEST + np.flatnonzero(seen.mean(0) > -3)
+    assert lines.tolist() == [45, 69]
+    assert np.ptp(pitch.semitones(noise(), RATE)[:, 40:].mean(0)) < 12
+    assert np.unique(pitch.semitones(np.zeros(RATE, np.float32), RATE)).tolist() == [-60]
+
+
 @pytest.mark.parametrize("slope", [-1.0, 0.0, 1.0])
 def test_noise_has_no_pitch_however_bright(slope, chords):
     found = pitch.listen(noise(slope=slope), RATE)
@@ -68,7 +76,7 @@ def chords():
             np.zeros((2, count, 1)), features, np.ones((2, count)), (), none, none.any(1), np.array([c.mean() for c in chords])
         )
 
-    return register.learn(lessons.Lessons("chords", lesson(300), lesson(50), "0"))
+    return register.learn(lessons.Lessons("chords", lesson(150), lesson(40), "0"))
 
 
 def test_register_is_the_mean_pitch_and_not_the_brightness(chords):
