@@ -24,7 +24,8 @@ def half(index):
     return lambda audio, rate: np.array([np.abs(audio.reshape(-1, 2, HALF)[:, index]).mean()])
 
 
-QUALITY = Ear("quality", ("tonality", "distance"), lambda audio, rate: np.array([pitch.listen(audio, rate).tonality, 0.0]), "1")
+TONAL = Ear("quality", ("tonality", "distance"), lambda audio, rate: np.array([pitch.listen(audio, rate).tonality, 0.0]), "1")
+DEAF = Ear("quality", ("tonality", "distance"), lambda audio, rate: np.zeros(2), "0")
 EARS = {kind: Ear(kind, ("level",), half(i), "1") for i, kind in enumerate(("first", "second"))}
 
 
@@ -44,7 +45,7 @@ def dictionary():
 
 @pytest.fixture
 def make(tmp_path, dictionary):
-    def experiment(toy=None, soft=False, **design):
+    def experiment(toy=None, soft=False, judge=DEAF, **design):
         toy, draw = toy or Toy(), torch.Generator().manual_seed(1)
         codes = torch.randint(0, 16, (150, 2, 8), generator=draw)
         x = toy.stream(codes[40:], (1,))[1].flatten(0, 1)
@@ -59,11 +60,11 @@ def make(tmp_path, dictionary):
             latents=latents(dictionary, reference),
             probes=probe_directions(reference),
             ears=EARS,
-            quality=QUALITY,
+            quality=judge,
             continuations=Continuations(toy, 1, 20, tmp_path),
             development=Prompts(codes[:16], tuple(map(str, range(16)))),
             fresh=Prompts(codes[16:40], tuple(map(str, range(16, 40)))),
-            design=Design(**{"candidates": 3, "random": 10, "seeds": 1, "strengths": (0.5, 1.0), "budget": 1.0} | design),
+            design=Design(**{"candidates": 3, "random": 6, "seeds": 1, "strengths": (0.5, 1.0), "budget": 1.0} | design),
         )
 
     return experiment
@@ -135,7 +136,7 @@ class Hissing(Deaf):
 
 def test_what_becomes_noise_is_no_effect(make):
     """Though the noise is loud, as the concept asks, and the generator's loss is content with it."""
-    design = {"soft": True, "strengths": (1.0,), "budget": 0.5}
+    design = {"soft": True, "judge": TONAL, "strengths": (1.0,), "budget": 0.5}
     (music,), (noise,), (free,) = (
         make(toy, **design).run([LOUD])
         for toy, design in ((Deaf(), design), (Hissing(), design | {"latents": (0,)}), (Hissing(), design))
@@ -149,7 +150,7 @@ def test_what_becomes_noise_is_no_effect(make):
 
 
 def test_luck_puts_few_beyond_the_bounds(make):
-    luck = make().unsteered()
+    luck = make(judge=TONAL).unsteered()
     assert set(luck.bounds) == set(luck.beyond) == set(quality.NAMES)
     assert max(luck.beyond.values()) < 0.35
 

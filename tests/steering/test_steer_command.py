@@ -121,7 +121,7 @@ def test_the_papers_rule_where_clap_is_given(place):
     import random_clap
 
     folder = random_clap.save(place / "clap")
-    result = steer(place, "--concept", "register high", "--clap", folder)
+    result = steer(place, "--concept", "register high", "--prompts", 2, "--clap", folder)
     assert result.exit_code == 0, result.output
     report = Report.model_validate_json((place / "out" / "scores.json").read_text())
     [found] = report.concepts
