@@ -12,8 +12,9 @@ newest frame that its step has read, as in ``tasks/chords.py``. Concepts:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ from musae.corpora.track import Annotations, Clip, Corpus, Span, Split, Truth
 from musae.errors import UserError
 from musae.scores import mir
 from musae.tasks import tempo
+
+T = TypeVar("T")
 
 READ = 64
 """Clips that are read at once."""
@@ -43,10 +46,9 @@ class LabelledStore(Store):
 
         Raises UserError for a clip whose track its corpus does not have.
         """
-        n = min(n, self.frames)
-        rows = np.sort(np.random.default_rng([seed, n]).choice(self.frames, n, replace=False))
+        rows = self.drawn(n, seed)
         clip, position = np.divmod(rows, self.manifest.frames_per_clip)
-        x = torch.empty(n, self.d)
+        x = torch.empty(len(rows), self.d)
         chosen = np.unique(clip)
         for start in range(0, len(chosen), READ):
             some = chosen[start : start + READ]
@@ -54,6 +56,12 @@ class LabelledStore(Store):
             at = np.flatnonzero((clip >= some[0]) & (clip <= some[-1]))
             x[at] = part[np.searchsorted(some, clip[at]), position[at]]
         return x, {concept: torch.from_numpy(classes[rows]) for concept, classes in self._labels.items()}
+
+    def drawn(self, n: int, seed: int) -> NDArray[np.int64]:
+        """Which rows `labelled` hands out, ascending."""
+        n = min(n, self.frames)
+        found: NDArray[np.int64] = np.sort(np.random.default_rng([seed, n]).choice(self.frames, n, replace=False))
+        return found
 
     @cached_property
     def _labels(self) -> dict[str, NDArray[np.int64]]:
@@ -67,14 +75,20 @@ class LabelledStore(Store):
         return {concept: np.concatenate([labels[concept] for labels in clips]) for concept in clips[0]}
 
     def _annotations(self) -> list[Annotations]:
-        """What is true of each clip. Corpora build tracks when they are asked for them: each is built once, and not kept."""
-        tokens, seconds, found = self.tokens, float(self.times()[-1]), dict[int, Annotations]()
+        return self.of_clips(lambda clip: clip.annotations)
+
+    def of_clips(self, what: Callable[[Clip], T]) -> list[T]:
+        """Something of each clip. Corpora build tracks when they are asked for them: each is built once, and not kept.
+
+        Raises UserError for a clip whose track its corpus does not have.
+        """
+        tokens, seconds, found = self.tokens, float(self.times()[-1]), dict[int, T]()
         clips: dict[tuple[str, str], list[int]] = {}
         for i, (corpus, track) in enumerate(zip(tokens.corpus, tokens.tracks, strict=True)):
             clips.setdefault((tokens.corpora[corpus], str(track)), []).append(i)
         for name, corpus in self.corpora.items():
             for track in corpus.tracks(Split.TRAIN):
-                found |= {i: Clip(track, float(tokens.starts[i]), seconds).annotations for i in clips.get((name, track.id), ())}
+                found |= {i: what(Clip(track, float(tokens.starts[i]), seconds)) for i in clips.get((name, track.id), ())}
         if len(found) < len(tokens):
             i = min(set(range(len(tokens))) - set(found))
             raise UserError(

@@ -13,6 +13,7 @@ from musae.files import runs_root
 
 if TYPE_CHECKING:
     from musae.card import SuiteCard
+    from musae.clap import Clap
     from musae.dictionary import Dictionary
 
 
@@ -37,23 +38,30 @@ if TYPE_CHECKING:
 @click.option(
     "--prompts",
     type=click.IntRange(2),
-    default=24,
+    default=16,
     show_default=True,
     help="Held-out pieces to develop on, and as many fresh ones to report on.",
 )
-@click.option("--seeds", type=click.IntRange(1), default=2, show_default=True, help="Continuations of each fresh prompt.")
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Continuations of each fresh prompt.")
 @click.option(
     "--strength",
     "strengths",
     multiple=True,
     type=click.FloatRange(0, min_open=True),
-    default=(0.5, 1.0),
+    default=(0.2, 0.4),
     show_default=True,
     help="Norm of what is added, in units of the stream's spread, to choose among. May be repeated.",
 )
-@click.option("--candidates", type=click.IntRange(1), default=4, show_default=True, help="Latents tried for each concept.")
-@click.option("--random", type=click.IntRange(2), default=12, show_default=True, help="Random directions to compare with.")
-@click.option("--budget", type=float, default=1.0, show_default=True, help="Nats a token that steering may cost in development.")
+@click.option("--candidates", type=click.IntRange(1), default=3, show_default=True, help="Latents tried for each concept.")
+@click.option("--random", type=click.IntRange(2), default=8, show_default=True, help="Random directions to compare with.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Share of steered continuations that may be worse than 95% of unsteered ones in tonality, distance from the corpus, loss"
+    " or likeness.",
+)
 @click.option("--seconds", type=click.FloatRange(1), default=5.12, show_default=True, help="Of each continuation.")
 @click.option("--prompt-seconds", type=click.FloatRange(0.1), default=2.56, show_default=True, help="Of each prompt.")
 @click.option("--wavs", type=click.IntRange(1), default=2, show_default=True, help="Prompts of which WAVs are written.")
@@ -63,6 +71,12 @@ if TYPE_CHECKING:
     default=None,
     metavar="CORPUS",
     help="Whose held-out clips are continued, and instruments learnt.  [default: the suite's last corpus]",
+)
+@click.option(
+    "--clap",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="A CLAP checkpoint's folder, as transformers saves it: reports the paper's success rule too.",
 )
 @options.suite
 @options.root
@@ -81,6 +95,7 @@ def command(
     prompt_seconds: float,
     wavs: int,
     source: str | None,
+    clap: Path | None,
     suite: SuiteCard,
     root: Path | None,
 ) -> None:
@@ -105,11 +120,12 @@ def command(
     from musae.formats.recognise import describe, load
     from musae.provenance import processor
     from musae.results import provenance
-    from musae.steering import report, session, sheet
+    from musae.steering import paper_rule, report, session, sheet
     from musae.steering.experiment import Design
     from musae.workspace import Workspace, one_thread
 
     began = time.monotonic()
+    likeness = _clap(clap)
     loaded = load(dictionary)
     click.echo(describe(loaded) + "\n")
     design = Design(tuple(sorted(strengths)), candidates, random, seeds=seeds, budget=budget, latents=latents)
@@ -119,9 +135,11 @@ def command(
         corpus = workspace.corpus(source or workspace.suite.corpora[-1])
         ears = session.listen(workspace, corpus, seconds)
         asked = session.concepts(ears, concepts)
+        store = session.training(workspace)
         experiment = session.experiment(
             workspace,
             corpus,
+            store,
             loaded,
             ears,
             asked,
@@ -131,6 +149,8 @@ def command(
             count=prompts,
         )
         found = experiment.run(asked)
+        if likeness is not None:
+            found = paper_rule.judge(experiment, found, store, likeness)
         files = sheet.write(experiment, asked, found, out, wavs)
     result = report.Report(
         dictionary=loaded.content_hash,
@@ -144,7 +164,9 @@ def command(
         fresh=prompts,
         seeds=seeds,
         budget=budget,
+        quality=experiment.unsteered(),
         ears=dict(ears.remarks),
+        clap=None if likeness is None else likeness.revision,
         concepts=tuple(found),
         provenance=provenance(device=processor(), threads=1, seconds=time.monotonic() - began),
     )
@@ -153,6 +175,14 @@ def command(
         click.echo(f"{kind}: {remark}")
     click.echo("\n" + report.table(result))
     click.echo(f"\n{written}; {len(files)} files beside it: WAVs, and sheet.png")
+
+
+def _clap(folder: Path | None) -> Clap | None:
+    if folder is None:
+        return None
+    from musae.clap import Clap
+
+    return Clap.load(folder)
 
 
 def _with_layer(suite: SuiteCard, dictionary: Dictionary) -> SuiteCard:

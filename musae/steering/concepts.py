@@ -65,7 +65,7 @@ def choose(ears: Sequence[Ear], names: Sequence[str]) -> list[Concept]:
 def labels_of(concept: Concept, classes: Mapping[str, Tensor]) -> Tensor | None:
     """Whether the concept holds in each frame (1, 0, -1 where it is not known), from the classes of `musae.labelled`.
 
-    None where the concept is not annotated (register).
+    None where the concept is not annotated (register, of which `reference` knows the notes).
     """
     if concept.kind == "instrument":
         return classes.get(f"instrument {concept.member}")

@@ -106,6 +106,11 @@ class Continuations:
             arrays.save(path, {"values": found[kind]})
         return found
 
+    def resemblance(self, prompts: Prompts, seed: int, other: int) -> NDArray[np.float64]:
+        """Similarity of two unsteered continuations of each prompt ``[n]``: as much as luck leaves alike."""
+        both = zip(self.audio(prompts, UNSTEERED, seed), self.audio(prompts, UNSTEERED, other), strict=True)
+        return np.array([spectra.similarity(a, b, self.generator.card.rate) for a, b in both])
+
     def _key(self, prompts: Prompts, what: Intervention, seed: int) -> str:
         facts = [self.generator.revision, self.layer, self.frames, prompts.digest, what.identity, seed]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -1,12 +1,12 @@
 """What is measured of audio: one ear a kind of concept, each with named columns, blind to activations.
 
 - ``instrument``: probability of each family (`timbre`);
-- ``register``: the spectral centroid in octaves (`spectra.centroid`);
+- ``register``: mean MIDI pitch of what is played, in semitones (`register`);
 - ``tempo``: log2 of the estimated beats per minute (`essentia_rhythm`);
 - ``key``: weighted key score of the estimated key against each of the 24 (`essentia_key`, mir_eval's weights, fifths both ways);
 - ``root``: share of the time in which each pitch class is the estimated chord's root (`essentia_chords`).
 
-What cannot be estimated is NaN (register, tempo) or a score of 0 (key, root).
+What cannot be estimated is NaN (register of what has no pitch, tempo) or a score of 0 (key, root).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from musae import registry
 from musae.corpora.track import Annotations
 from musae.estimators.estimator import Estimator, NoEstimate
 from musae.scores import mir
-from musae.steering import spectra
+from musae.steering.register import Register
 from musae.steering.timbre import Timbre
 
 Hear = Callable[[NDArray[np.float32], int], NDArray[np.float64]]
@@ -46,9 +46,11 @@ def instrument(timbre: Timbre) -> Ear:
     return Ear("instrument", timbre.families, timbre.probabilities, f"timbre-{timbre.revision}")
 
 
-def register() -> Ear:
-    """The spectral centroid."""
-    return Ear("register", ("octaves",), lambda audio, rate: np.array([spectra.centroid(audio, rate)]), "centroid-1")
+def register(learnt: Register) -> Ear:
+    """Mean MIDI pitch by a regression that has been learnt."""
+    return Ear(
+        "register", ("semitones",), lambda audio, rate: np.array([learnt.hear(audio, rate)]), f"register-{learnt.revision}"
+    )
 
 
 def tempo() -> Ear:

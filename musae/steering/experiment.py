@@ -5,7 +5,7 @@ steered at the same few strengths, so controls have the norm of what they contro
 ``alpha = strength * spread / |beta W_dec[j]|``.
 
 A concept's candidates are the latents whose activation goes best with its labels on training frames. In development each is
-steered at each strength; the largest shift of those that cost no more than the budget of loss wins. As many random directions are
+steered at each strength; the largest shift of those that keep their quality (`quality`) wins. As many random directions are
 searched in the same way: a control that has had the same chances.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,29 +29,33 @@ from musae.steering import effects, interventions
 from musae.steering.concepts import Concept
 from musae.steering.continuations import UNSTEERED, Continuations, Intervention, Prompts
 from musae.steering.ears import Ear
+from musae.steering.quality import NAMES, Bounds, held, keeps
 from musae.steering.reference import Latents, Reference
-from musae.steering.report import Condition, Found, Row, Shift
+from musae.steering.report import Condition, Found, Quality, Row, Shift
 
 Progress = Callable[[str, int, int], None]
 
 DEVELOPMENT_SEED = 0
 """Of the development continuations; fresh ones have the seeds from 1 on."""
 
+OTHER_SEEDS = (1001, 1002, 1003, 1004)
+"""Of the unsteered continuations from which the bounds of quality come: with 24 prompts, 5 beyond each."""
+
 
 @dataclass(frozen=True)
 class Design:
     """How much is tried, and how much is heard."""
 
-    strengths: tuple[float, ...] = (0.5, 1.0)
-    candidates: int = 4
+    strengths: tuple[float, ...] = (0.2, 0.4)
+    candidates: int = 3
     """Latents, and random directions, that are searched in development."""
-    random: int = 12
+    random: int = 8
     """Random directions that fresh continuations are held against."""
-    inactive: int = 2
-    seeds: int = 2
+    inactive: int = 1
+    seeds: int = 1
     """Fresh continuations of each prompt."""
-    budget: float = 1.0
-    """Nats a token by which steered continuations may be less likely, in development."""
+    budget: float = 0.2
+    """Share of the steered continuations that may lie beyond a bound of quality, where 0.05 of unsteered ones do."""
     latents: tuple[int, ...] = ()
     """Steer these together, instead of choosing one."""
 
@@ -62,7 +67,8 @@ class Choice:
     unit: Tensor
     strength: float
     latents: tuple[int, ...]
-    within_budget: bool
+    kept: bool
+    """Whether it kept its quality."""
     tried: int
 
 
@@ -75,6 +81,8 @@ class Experiment:
     latents: Latents
     probes: Mapping[str, Tensor]
     ears: Mapping[str, Ear]
+    quality: Ear
+    """Measures ``tonality`` and ``distance``."""
     continuations: Continuations
     development: Prompts
     fresh: Prompts
@@ -137,12 +145,12 @@ class Experiment:
             for strength in self.design.strengths:
                 what = self._added(direction, strength)
                 shifts = self._shifts(concept, self.development, what, (DEVELOPMENT_SEED,))
-                cost = self._cost(self.development, what, (DEVELOPMENT_SEED,))
+                beyond = self._beyond(self.development, what, (DEVELOPMENT_SEED,))
                 known = shifts[np.isfinite(shifts)]
                 mean = float(known.mean()) if len(known) else -np.inf
-                good = cost <= self.design.budget
-                choice = Choice(direction, strength, latents, good, len(candidates) * len(self.design.strengths))
-                tried.append((good, mean if good else -cost, choice))
+                kept = keeps(beyond, self.design.budget)
+                choice = Choice(direction, strength, latents, kept, len(candidates) * len(self.design.strengths))
+                tried.append((kept, mean if kept else -max(beyond.values()), choice))
         return max(tried, key=lambda t: t[:2])[2] if tried else None
 
     def report(self, concept: Concept, choice: Choice | None) -> Found:
@@ -185,11 +193,11 @@ class Experiment:
             alpha=alpha,
             beta=tuple(beta),
             strength=choice.strength,
-            within_budget=choice.within_budget,
+            kept_in_development=choice.kept,
             tried=choice.tried,
             rows=tuple(self._row(concept, name, done, shifts[name]) for name, done in conditions.items()),
-            beyond_random=_shift(beyond),
-            beyond_searched=_shift(effects.beyond(shifts["steered"][0], shifts["random searched"])) if searched else None,
+            beyond_random=shift_of(beyond),
+            beyond_searched=shift_of(effects.beyond(shifts["steered"][0], shifts["random searched"])) if searched else None,
             rank=int((means >= np.nanmean(shifts["steered"][0])).sum()),
         )
 
@@ -217,15 +225,43 @@ class Experiment:
         deviation = float(np.nanstd(own[..., concept.column]))
         plain = self._measured(UNSTEERED)
         heard = [self._measured(what) for what in done]
+        beyond = [self._beyond(self.fresh, what, self.seeds) for what in done]
         return Row(
             condition=name,
             directions=len(done),
-            shift=_shift(one) if one.pieces else None,
+            shift=shift_of(one) if one.pieces else None,
             standardised=one.value / deviation if one.pieces and deviation > 0 else None,
             off_target=float(np.mean([self._off_target(concept, plain, one) for one in heard])),
             loss=float(np.mean([self._cost(self.fresh, what, self.seeds) for what in done])),
             similarity=float(np.mean([np.nan_to_num(one["similarity"]).mean() for one in heard])),
+            tonality=float(np.mean([one["quality"][..., 0].mean() for one in heard])),
+            beyond=(share := {name: float(np.mean([one[name] for one in beyond])) for name in NAMES}),
+            kept=keeps(share, self.design.budget),
         )
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """Of quality, from unsteered continuations of the development prompts."""
+        return Bounds.of(self._luck(self.development, DEVELOPMENT_SEED, OTHER_SEEDS))
+
+    def unsteered(self) -> Quality:
+        """The bounds, and how many unsteered continuations of the fresh prompts lie beyond them: what luck alone does."""
+        return Quality(
+            bounds=dict(self.bounds.at), beyond=self.bounds.beyond(self._luck(self.fresh, self.seeds[0], OTHER_SEEDS[:1]))
+        )
+
+    def _luck(self, prompts: Prompts, seed: int, others: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+        """What is held against the bounds, of unsteered continuations with other seeds ``[others * n]``."""
+        heard = np.concatenate([self.continuations.heard(prompts, UNSTEERED, s, [self.quality])["quality"] for s in others])
+        cost = np.concatenate([self._more(prompts, UNSTEERED, s, seed) for s in others])
+        return held(heard, cost, np.concatenate([self.continuations.resemblance(prompts, s, seed) for s in others]))
+
+    def _beyond(self, prompts: Prompts, what: Intervention, seeds: Sequence[int]) -> dict[str, float]:
+        """Share of continuations beyond each bound of quality."""
+        heard = self._heard(prompts, what, seeds, [self.quality])
+        cost = np.concatenate([self._more(prompts, what, s, s) for s in seeds])
+        flat = heard["quality"].reshape(-1, len(self.quality.columns))
+        return self.bounds.beyond(held(flat, cost, heard["similarity"].ravel()))
 
     def _off_target(self, concept: Concept, plain: Mapping[str, NDArray], steered: Mapping[str, NDArray]) -> float:
         """Mean absolute standardised shift over all columns of the ears that are not slow, but for the concept's own."""
@@ -246,8 +282,9 @@ class Experiment:
         return effects.shift(steered, plain, concept.sign)
 
     def _measured(self, what: Intervention) -> dict[str, NDArray[np.float64]]:
-        """What all ears that are not slow measure of the fresh continuations, and their similarity."""
-        return self._heard(self.fresh, what, self.seeds, [ear for ear in self.ears.values() if not ear.slow])
+        """What all ears that are not slow measure of the fresh continuations, their similarity and quality."""
+        quick = [ear for ear in self.ears.values() if not ear.slow]
+        return self._heard(self.fresh, what, self.seeds, [*quick, self.quality])
 
     def _heard(
         self, prompts: Prompts, what: Intervention, seeds: Sequence[int], ears: list[Ear]
@@ -257,13 +294,22 @@ class Experiment:
         return {kind: np.stack([one[kind] for one in found]) for kind in found[0]}
 
     def _cost(self, prompts: Prompts, what: Intervention, seeds: Sequence[int]) -> float:
-        """Nats a token of the continuation more than unsteered: the loss is over prompt and continuation, and prompts agree."""
-        more = [self.continuations.loss(prompts, what, s) - self.continuations.loss(prompts, UNSTEERED, s) for s in seeds]
-        whole = prompts.codes.shape[2] + self.continuations.frames
-        return float(np.mean(more)) * whole / self.continuations.frames
+        """Nats a token of the continuation more than unsteered, mean over continuations."""
+        return float(np.mean([self._more(prompts, what, s, s) for s in seeds]))
+
+    def _more(self, prompts: Prompts, what: Intervention, seed: int, other: int) -> NDArray[np.float64]:
+        """Nats a token of each continuation more than of the unsteered one with the `other` seed ``[n]``.
+
+        The loss is over prompt and continuation, and prompts agree.
+        """
+        more = self.continuations.loss(prompts, what, seed) - self.continuations.loss(prompts, UNSTEERED, other)
+        return more * ((prompts.codes.shape[2] + self.continuations.frames) / self.continuations.frames)
 
     def _added(self, direction: Tensor, strength: float) -> Intervention:
-        vector = direction * (strength * self.reference.spread)
+        return self.adds(direction * (strength * self.reference.spread))
+
+    def adds(self, vector: Tensor) -> Intervention:
+        """The addition of a vector ``[d]`` to every row."""
         return Intervention("add " + hashlib.sha256(vector.numpy().tobytes()).hexdigest(), interventions.add(vector))
 
     def _atom(self, latent: int) -> Tensor:
@@ -282,5 +328,6 @@ def unit(vector: Tensor) -> Tensor:
     return functional.normalize(vector, dim=0)
 
 
-def _shift(found: effects.Effect) -> Shift:
+def shift_of(found: effects.Effect) -> Shift:
+    """An effect as reports hold it."""
     return Shift(value=found.value, low=found.low, high=found.high, p=found.p, pieces=found.pieces)

@@ -1,7 +1,8 @@
 """Frames of training clips with what sounds in them: from these come candidates, beta, inactive latents and probe directions.
 
-Annotated concepts take their labels from the corpus (`musae.labelled`). Those that are not annotated take them from an ear on the
-codec's audio of whole clips: the upper third of the clips against the lower third.
+Annotated concepts take their labels from the corpus (`musae.labelled`), register from the exact notes that sound at each frame:
+the upper third of the frames against the lower third. Where a corpus has neither, labels come from an ear on the codec's audio of
+whole clips, again the outer thirds.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from musae.dictionary import Dictionary, LabelledTensorFrames, SparseCode
 from musae.generators.generator import Generator
 from musae.labelled import LabelledStore
 from musae.methods.probe_directions import ProbeDirections
-from musae.steering import arrays
+from musae.steering import arrays, lessons
 from musae.steering.concepts import Concept, extremes, labels_of
 from musae.steering.ears import Ear
 
@@ -57,8 +58,10 @@ def gather(
 
     The annotated frames are kept in `folder`: to make the tracks of all clips takes a minute or more.
     """
-    x, classes = _annotated(store, folder / f"frames-{store.identity}.npz")
+    x, classes, pitch = _annotated(store, folder / f"frames-{store.identity}.npz")
     labels = {c.name: found for c in concepts if (found := labels_of(c, classes)) is not None}
+    if np.isfinite(pitch).any():
+        labels |= {c.name: extremes(pitch.tolist(), c.sign) for c in concepts if c.kind == "register"}
     rest = [c for c in concepts if c.name not in labels and c.kind in ears]
     if not rest:
         return Reference(x, labels)
@@ -75,13 +78,18 @@ def gather(
     return Reference(torch.cat([x, clips.flatten(0, 1)]), labels)
 
 
-def _annotated(store: LabelledStore, path: Path) -> tuple[Tensor, dict[str, Tensor]]:
+def _annotated(store: LabelledStore, path: Path) -> tuple[Tensor, dict[str, Tensor], NDArray[np.float64]]:
+    """Frames, their classes, and the mean pitch that sounds in each (NaN where none does)."""
     if not path.is_file():
         x, classes = store.labelled(FRAMES, 0)
-        arrays.save(path, {"x": x.numpy()} | {f"class {name}": found.numpy() for name, found in classes.items()})
+        moments = store.times().numpy()
+        newest = moments - (float(moments[1] - moments[0]) / 2 if len(moments) > 1 else 0.0)
+        pitch = np.concatenate(store.of_clips(lambda clip: lessons.pitches_at(clip, newest)))[store.drawn(FRAMES, 0)]
+        named = {f"class {name}": found.numpy() for name, found in classes.items()}
+        arrays.save(path, {"x": x.numpy(), "pitch": pitch} | named)
     kept = arrays.load(path)
-    named = {name.removeprefix("class "): torch.from_numpy(found) for name, found in kept.items() if name != "x"}
-    return torch.from_numpy(kept["x"]), named
+    found = {n.removeprefix("class "): torch.from_numpy(v) for n, v in kept.items() if n.startswith("class ")}
+    return torch.from_numpy(kept["x"]), found, kept["pitch"]
 
 
 @dataclass(frozen=True, eq=False)

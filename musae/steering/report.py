@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,11 @@ Condition = Literal["steered", "reversed", "clamped", "ablated", "random", "rand
 """What was done: alpha; -alpha; the latent set to alpha beta; the latent set to 0; random directions of the same norm; the
 random direction that was best in development; at the same norm, atoms of latents that never fire (or least often), and the
 supervised probe's."""
+
+VERDICTS = ("effect", "spoilt", "no effect")
+
+SHOWN: tuple[Condition, ...] = ("steered", "reversed", "random", "probe")
+"""Conditions whose quality is printed; that of all is in the JSON."""
 
 
 class Strict(BaseModel):
@@ -48,6 +54,40 @@ class Row(Strict):
     """Nats a token of the continuation that the unsteered generator loses more than on unsteered ones."""
     similarity: float
     """Mean correlation of the log-mel spectrogram with that of the unsteered continuation."""
+    tonality: float
+    """Mean share of the power in tonal peaks."""
+    beyond: dict[str, float]
+    """Share of the continuations beyond each bound of `musae.steering.quality`, mean over directions."""
+    kept: bool
+    """Whether none of these shares exceeds the budget."""
+
+    @property
+    def worst(self) -> float:
+        """The largest share beyond a bound."""
+        return max(self.beyond.values())
+
+
+class Quality(Strict):
+    """What steered continuations are held against."""
+
+    bounds: dict[str, float]
+    """Of each measure of `musae.steering.quality`."""
+    beyond: dict[str, float]
+    """Share of unsteered continuations of the fresh prompts, with another seed, that lie beyond each."""
+
+
+class PaperRule(Strict):
+    """The success rule of Singh et al., on fresh continuations (`musae.steering.paper_rule`)."""
+
+    strength: float
+    """That alpha = 1 is, in the units of `Found.strength`."""
+    success: float
+    """Share of the continuations that are more like the exemplars at alpha = 1 than at 0; `random`: of random directions."""
+    random: float
+    gain: Shift
+    """Of the mean CLAP similarity to the exemplars."""
+    beyond_random: Shift
+    """The gain less that of random directions of the same norm."""
 
 
 class Found(Strict):
@@ -63,8 +103,8 @@ class Found(Strict):
     """Largest activation of each latent on the reference frames."""
     strength: float | None = None
     """Norm of what is added, in units of the stream's root mean square distance from its mean."""
-    within_budget: bool = True
-    """Whether any candidate kept to the budget of loss in development; if not, the cheapest was taken."""
+    kept_in_development: bool = True
+    """Whether any candidate kept its quality in development; if not, the least spoilt was taken."""
     tried: int = 0
     """Latents times strengths in development."""
     rows: tuple[Row, ...] = ()
@@ -77,14 +117,19 @@ class Found(Strict):
     rank: int | None = None
     """Of the random directions, how many shift at least as much."""
 
+    paper_rule: PaperRule | None = None
+    """Where a CLAP checkpoint was given."""
+
     @property
     def verdict(self) -> str:
-        """In a word or two."""
-        if self.unscored or self.beyond_random is None:
-            return "unscored"
+        """In a word or two: ``effect`` if it moved and kept its quality, ``spoilt`` if it moved and did not."""
         steered = self.row("steered")
-        moved = steered is not None and steered.shift is not None and steered.shift.low > 0
-        return "effect" if moved and self.beyond_random.low > 0 and (self.p_holm or 1.0) < 0.05 else "no effect"
+        if self.unscored or self.beyond_random is None or steered is None:
+            return "unscored"
+        moved = steered.shift is not None and steered.shift.low > 0
+        if not (moved and self.beyond_random.low > 0 and self.p_holm is not None and self.p_holm < 0.05):
+            return "no effect"
+        return "effect" if steered.kept else "spoilt"
 
     def row(self, condition: Condition) -> Row | None:
         """The row of a condition, where there is one."""
@@ -94,14 +139,14 @@ class Found(Strict):
 class Report(Strict):
     """A whole experiment."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     dictionary: str
     """Content hash; `method` is its method."""
     method: str
     generator: str
     layer: int
     corpus: str
-    """Of the prompts, and of the clips that the instrument classifier learnt from; name@revision."""
+    """Of the prompts, and of the clips that ears learnt from; name@revision."""
     prompt_seconds: float
     seconds: float
     """Of each continuation."""
@@ -111,8 +156,12 @@ class Report(Strict):
     seeds: int
     """Continuations of each fresh prompt."""
     budget: float
+    """Share of steered continuations that may lie beyond a bound of quality."""
+    quality: Quality
     ears: dict[str, str]
     """Kind -> how well it hears, or why it does not."""
+    clap: str | None = None
+    """Revision of the checkpoint that `PaperRule` was judged with."""
     concepts: tuple[Found, ...] = Field(min_length=1)
     provenance: Provenance
 
@@ -123,21 +172,28 @@ class Report(Strict):
         return path
 
 
+def ordered(concepts: Sequence[Found]) -> list[Found]:
+    """Those that are scored: effects first, then by p-value."""
+    scored = [found for found in concepts if found.verdict != "unscored"]
+    return sorted(scored, key=lambda f: (VERDICTS.index(f.verdict), f.p_holm or 0.0, f.concept))
+
+
 def table(report: Report) -> str:
-    """The concepts, one a line, best first; then what is unscored, and why."""
-    head = ("concept", "latent", "alpha", "steered", "95 %", "in SD", "random", "beyond random", "p Holm", "searched", "probe",
-            "off", "loss", "sim", "verdict")  # fmt: skip
-    scored = [f for f in report.concepts if f.verdict != "unscored"]
-    lines = [head] + [_line(found) for found in sorted(scored, key=lambda f: (f.p_holm or 0.0, f.concept))]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    out = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    good = sum(f.verdict == "effect" for f in scored)
-    out.append("")
-    out.append(f"{good} of {len(scored)} concepts move further than random directions of the same norm (95 %, p < .05 by Holm).")
+    """The concepts, one a line, best first; then their quality, and what is unscored, and why."""
+    head = ("concept", "latent", "alpha", "steered", "95 %", "in SD", "reversed", "random", "beyond random", "p Holm", "searched",
+            "probe", "off", "verdict")  # fmt: skip
+    scored = ordered(report.concepts)
+    out = [*_aligned([head, *(_line(found) for found in scored)]), "", *_qualities(report, scored), ""]
+    good, spoilt = (sum(f.verdict == verdict for f in scored) for verdict in ("effect", "spoilt"))
+    out.append(
+        f"{good} of {len(scored)} concepts move further than random directions of the same norm (95 %, p < .05 by Holm) and keep "
+        f"the quality of the music; {spoilt} move further and do not keep it."
+    )
     more = sum(f.verdict == "effect" and f.beyond_searched is not None and f.beyond_searched.low > 0 for f in scored)
     out.append(
         f"{more} of these {good} also move further than a random direction that was searched for as the latents were (95 %)."
     )
+    out += _paper_rule(report.concepts)
     out += [f"unscored: {f.concept}: {f.unscored}" for f in report.concepts if f.verdict == "unscored"]
     return "\n".join(out)
 
@@ -153,16 +209,65 @@ def _line(found: Found) -> tuple[str, ...]:
         _signed(steered.shift.value if steered.shift else None),
         f"[{_signed(steered.shift.low)}, {_signed(steered.shift.high)}]" if steered.shift else "",
         _signed(steered.standardised),
+        _of(found, "reversed"),
         _of(found, "random"),
         f"{_signed(beyond.value)} [{_signed(beyond.low)}, {_signed(beyond.high)}]",
         f"{found.p_holm:.4f}" if found.p_holm is not None else "",
         _of(found, "random searched"),
         _of(found, "probe"),
         f"{steered.off_target:.2f}",
-        f"{steered.loss:+.2f}",
-        f"{steered.similarity:.2f}",
-        found.verdict + ("" if found.within_budget else " (over budget)"),
+        found.verdict,
     )
+
+
+def _qualities(report: Report, concepts: Sequence[Found]) -> list[str]:
+    """Loss, similarity, tonality and the worst share beyond a bound of each concept's conditions."""
+    bounds = report.quality.bounds
+    said = ", ".join(f"{name} {bound:.2f} ({report.quality.beyond[name]:.2f})" for name, bound in bounds.items())
+    head = ("quality", *(f"{name}: loss  sim  ton  beyond" for name in SHOWN))
+    lines = [head]
+    for found in concepts:
+        rows = [found.row(name) for name in SHOWN]
+        lines.append((found.concept, *("-" if row is None else _quality(row) for row in rows)))
+    return [
+        *_aligned(lines),
+        f"bounds of quality (and the share of unsteered continuations of the fresh prompts beyond them): {said};",
+        f"beyond: the worst share beyond a bound, kept up to {report.budget:.2f}.",
+    ]
+
+
+def _paper_rule(concepts: Sequence[Found]) -> list[str]:
+    """A line for each set of latents that the rule was asked of."""
+    rules = {found.latents: found.paper_rule for found in concepts if found.paper_rule is not None}
+    lines = [("latent", "strength", "success", "random", "gain", "beyond random")]
+    for latents, rule in rules.items():
+        one, beyond = rule.gain, rule.beyond_random
+        lines.append(
+            (
+                "+".join(map(str, latents)),
+                f"{rule.strength:.2f}",
+                f"{rule.success:.2f}",
+                f"{rule.random:.2f}",
+                f"{_signed(one.value)} [{_signed(one.low)}, {_signed(one.high)}]",
+                f"{_signed(beyond.value)} [{_signed(beyond.low)}, {_signed(beyond.high)}]",
+            )
+        )
+    return (
+        ["", "CLAP similarity to the latent's exemplars, alpha 1 against 0 (arXiv 2505.18186):", *_aligned(lines)]
+        if rules
+        else []
+    )
+
+
+def _quality(row: Row) -> str:
+    worst = max(row.beyond, key=row.beyond.__getitem__)
+    what = "" if row.kept else f" {worst}"
+    return f"{row.loss:+.2f}  {row.similarity:.2f}  {row.tonality:.2f}  {row.worst:.2f}{what}"
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def _of(found: Found, condition: Condition) -> str:

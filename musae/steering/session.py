@@ -17,7 +17,7 @@ from musae.errors import UserError
 from musae.labelled import LabelledStore
 from musae.steering import concepts as targets
 from musae.steering import ears as measures
-from musae.steering import reference, timbre
+from musae.steering import lessons, quality, reference, register, timbre
 from musae.steering.concepts import Concept
 from musae.steering.continuations import Continuations, Prompts
 from musae.steering.ears import Ear
@@ -34,6 +34,7 @@ class Ears:
     known: Mapping[str, Ear]
     remarks: Mapping[str, str]
     """Kind -> how well it hears, or why it does not."""
+    quality: Ear
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,19 @@ class Lengths:
 
 
 def listen(workspace: Workspace, corpus: Corpus, seconds: float) -> Ears:
-    """The ears of a suite's generator; instruments are learnt from clips of a corpus."""
-    known, remarks = {"register": measures.register()}, {"register": "spectral centroid: no estimate"}
+    """The ears of a suite's generator; instruments, register and quality are learnt from clips of a corpus."""
+    known, remarks = dict[str, Ear](), dict[str, str]()
+    given = lessons.give(corpus, workspace.generator, seconds=seconds, progress=workspace.progress)
     try:
-        learnt = timbre.learn(corpus, workspace.generator, seconds=seconds, progress=workspace.progress)
-        known["instrument"] = measures.instrument(learnt)
-        remarks["instrument"] = _said(learnt)
+        families = timbre.learn(given)
+        known["instrument"], remarks["instrument"] = measures.instrument(families), _said(families)
     except UserError as error:
         remarks["instrument"] = f"not heard: {error}"
+    try:
+        pitches = register.learn(given)
+        known["register"], remarks["register"] = measures.register(pitches), _said_of_pitch(pitches)
+    except UserError as error:
+        remarks["register"] = f"not heard: {error}"
     for kind, make in (("key", measures.key), ("root", measures.root), ("tempo", measures.tempo)):
         try:
             known[kind] = make()
@@ -62,7 +68,7 @@ def listen(workspace: Workspace, corpus: Corpus, seconds: float) -> Ears:
         name = ESTIMATORS[kind]
         tool = registry.make("estimators", name)
         remarks[kind] = "; ".join(accuracy.lines(name, tool.card, tool.revision, tool.card.concepts[:1]))
-    return Ears({kind: known[kind] for kind in targets.KINDS if kind in known}, remarks)
+    return Ears({kind: known[kind] for kind in targets.KINDS if kind in known}, remarks, quality.ear(given))
 
 
 def _said(learnt: timbre.Timbre) -> str:
@@ -71,6 +77,14 @@ def _said(learnt: timbre.Timbre) -> str:
         each = ", ".join(f"{family} {accuracy.short(value)}" for family, value in found.items() if family != "mean")
         parts.append(f"AUROC on held-out clips, {kind}: mean {accuracy.short(found.get('mean'))} ({each})")
     return "; ".join(parts)
+
+
+def _said_of_pitch(learnt: register.Register) -> str:
+    each = (
+        f"{kind}: r {accuracy.short(correlation)}, mean absolute error {error:.1f} semitones"
+        for kind, (correlation, error) in learnt.accuracy.items()
+    )
+    return f"mean pitch against exact notes of held-out clips, {'; '.join(each)}; always guessing the mean {learnt.guess:.1f}"
 
 
 def concepts(ears: Ears, names: Sequence[str]) -> list[Concept]:
@@ -101,9 +115,15 @@ def prompts(corpus: Corpus, workspace: Workspace, seconds: float, count: int) ->
     return Prompts(codes[:count], pieces[:count]), Prompts(codes[count:], pieces[count:])
 
 
+def training(workspace: Workspace) -> LabelledStore:
+    """The frames that candidates are drawn from, with their labels."""
+    return LabelledStore(workspace.training(), {name: workspace.corpus(ours) for name, ours in workspace.corpus_names.items()})
+
+
 def experiment(
     workspace: Workspace,
     corpus: Corpus,
+    store: LabelledStore,
     dictionary: Dictionary,
     ears: Ears,
     asked: Sequence[Concept],
@@ -116,7 +136,6 @@ def experiment(
     """An experiment on `count` prompts for development and as many fresh ones; what it computes is kept in `folder`."""
     generator, suite = workspace.generator, workspace.suite
     development, fresh = prompts(corpus, workspace, lengths.prompt, count)
-    store = LabelledStore(workspace.training(), {name: workspace.corpus(ours) for name, ours in workspace.corpus_names.items()})
     say = partial(workspace.progress, "labels of training frames")
     say(0, 1)
     frames = reference.gather(store, generator, asked, ears.known, folder)
@@ -127,6 +146,7 @@ def experiment(
         latents=reference.latents(dictionary, frames),
         probes=reference.probe_directions(frames),
         ears=ears.known,
+        quality=ears.quality,
         continuations=Continuations(generator, suite.layer, round(lengths.continuation * generator.card.frame_rate), folder),
         development=development,
         fresh=fresh,

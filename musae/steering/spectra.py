@@ -1,4 +1,4 @@
-"""Spectra of audio ``[samples]``: log-mel bands, their statistics, the centroid, and how alike two spectrograms are."""
+"""Spectra of audio ``[samples]``: log-mel bands, their statistics, and how alike two spectrograms are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 WINDOW, HOP, BANDS = 1024, 512, 40
 LOWEST = 50.0
-"""Hz, of mel bands and centroid alike."""
+"""Hz, of the mel bands."""
 FLOOR = 1e-5
 """Added to band powers of audio of unit RMS before the logarithm: -50 dB."""
 
@@ -35,15 +35,6 @@ def statistics(audio: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
     mel = log_mel(audio, rate)
     change = np.abs(np.diff(mel, axis=0)).mean(0) if len(mel) > 1 else np.zeros(BANDS)
     return np.concatenate([mel.mean(0), mel.std(0), change, np.quantile(mel, 0.9, axis=0) - mel.mean(0)])
-
-
-def centroid(audio: NDArray[np.float32], rate: int) -> float:
-    """Mean of log2 frequency (octaves above `LOWEST`), weighted by power over all of the audio; NaN where it is silent."""
-    power = powers(audio).sum(0)
-    frequency = np.fft.rfftfreq(WINDOW, 1 / rate)
-    heard = frequency >= LOWEST
-    total = power[heard].sum()
-    return float(power[heard] @ np.log2(frequency[heard] / LOWEST) / total) if total > 1e-6 else float("nan")
 
 
 def similarity(one: NDArray[np.float32], other: NDArray[np.float32], rate: int) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from musae.card import CorpusCard, GeneratorCard
-from musae.corpora.track import Annotations, Clip, Split, Track, Truth
+from musae.corpora.track import Annotations, Clip, Note, Split, Track, Truth, Voice
 
 CARD = GeneratorCard(
     name="steered_toy",
@@ -84,7 +84,8 @@ def load():
 
 
 class Levels:
-    """A corpus of clips at random levels: tracks whose first halves are loud have an ``organ`` in them."""
+    """A corpus of clips at random levels: tracks whose first halves (a tone near G4) are loud have an ``organ`` in them, and
+    its G4 in their notes; the others have the D6 of the second halves alone."""
 
     card = CorpusCard(
         name="levels", summary="for tests", licence="CC0-1.0", source="made here", truth={"instruments": ("exact",)}
@@ -93,7 +94,7 @@ class Levels:
     SECONDS = 2.0
 
     def tracks(self, split: Split) -> Sequence[Track]:
-        names = {split: [f"{split}-{i}" for i in range(40)]}[split]
+        names = [f"{split}-{i}" for i in range(60)]
         return [
             Track(
                 id=name,
@@ -104,6 +105,8 @@ class Levels:
                 annotations=Annotations(
                     instruments=frozenset({"organ", "piano"} if i % 2 else {"piano"}), truth={"instruments": Truth.EXACT}
                 ),
+                voices=(Voice(0, "piano"), Voice(16, "organ")),
+                notes=(Note(0.0, self.SECONDS, 86, 90, 0), *((Note(0.0, self.SECONDS, 67, 90, 1),) if i % 2 else ())),
             )
             for i, name in enumerate(names)
         ]

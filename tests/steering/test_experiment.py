@@ -7,10 +7,12 @@ from steered_toy import HALF, Toy
 
 from musae.errors import UserError
 from musae.methods.random import Random
+from musae.steering import pitch, quality
 from musae.steering.concepts import Concept
 from musae.steering.continuations import UNSTEERED, Continuations, Prompts
 from musae.steering.ears import Ear
 from musae.steering.experiment import Design, Experiment
+from musae.steering.paper_rule import exemplars
 from musae.steering.reference import Reference, latents, probe_directions
 
 LOUD, LUCK = Concept("first", "loud", 0), Concept("second", "loud", 0)
@@ -22,6 +24,8 @@ def half(index):
     return lambda audio, rate: np.array([np.abs(audio.reshape(-1, 2, HALF)[:, index]).mean()])
 
 
+TONAL = Ear("quality", ("tonality", "distance"), lambda audio, rate: np.array([pitch.listen(audio, rate).tonality, 0.0]), "1")
+DEAF = Ear("quality", ("tonality", "distance"), lambda audio, rate: np.zeros(2), "0")
 EARS = {kind: Ear(kind, ("level",), half(i), "1") for i, kind in enumerate(("first", "second"))}
 
 
@@ -41,10 +45,12 @@ def dictionary():
 
 @pytest.fixture
 def make(tmp_path, dictionary):
-    def experiment(**design):
-        toy, draw = Toy(), torch.Generator().manual_seed(1)
+    def experiment(toy=None, soft=False, judge=DEAF, **design):
+        toy, draw = toy or Toy(), torch.Generator().manual_seed(1)
         codes = torch.randint(0, 16, (150, 2, 8), generator=draw)
         x = toy.stream(codes[40:], (1,))[1].flatten(0, 1)
+        if soft:
+            codes[:40, 0] //= 4
         loud = (x[:, 0] > 0).long()
         labels = {LOUD.name: loud, SOFT.name: 1 - loud, LUCK.name: (x[:, 4] > 0).long()}
         reference = Reference(x, labels)
@@ -54,10 +60,11 @@ def make(tmp_path, dictionary):
             latents=latents(dictionary, reference),
             probes=probe_directions(reference),
             ears=EARS,
+            quality=judge,
             continuations=Continuations(toy, 1, 20, tmp_path),
             development=Prompts(codes[:16], tuple(map(str, range(16)))),
             fresh=Prompts(codes[16:40], tuple(map(str, range(16, 40)))),
-            design=Design(**{"candidates": 3, "random": 10, "seeds": 1, "budget": 5.0} | design),
+            design=Design(**{"candidates": 3, "random": 6, "seeds": 1, "strengths": (0.5, 1.0), "budget": 1.0} | design),
         )
 
     return experiment
@@ -89,18 +96,63 @@ def test_controls_have_the_norm_of_what_they_control(make):
 
 
 def test_development_keeps_to_the_budget(make, monkeypatch):
-    """With a generator to which whatever is added costs a nat for each unit of its norm."""
+    """Where whatever is added puts a fifth of the continuations beyond a bound for each unit of its norm."""
 
-    def cost(self, prompts, what, seeds):
-        return 0.0 if what is UNSTEERED else float(what.splice(torch.zeros(1, 1, 8)).norm())
+    def beyond(self, prompts, what, seeds):
+        share = min(1.0, float(what.splice(torch.zeros(1, 1, 8)).norm()) / 5)
+        return dict.fromkeys(quality.NAMES, 0.0) | {"unlike": share}
 
-    monkeypatch.setattr(Experiment, "_cost", cost)
+    monkeypatch.setattr(Experiment, "_beyond", beyond)
     design = {"strengths": (0.2, 2.0), "candidates": 1}
-    [free] = make(budget=100.0, **design).run([LOUD])
-    [thrifty] = make(budget=1.5, **design).run([LOUD])
-    [broke] = make(budget=0.1, **design).run([LOUD])
+    [free] = make(budget=1.0, **design).run([LOUD])
+    [thrifty] = make(budget=0.2, **design).run([LOUD])
+    [broke] = make(budget=0.02, **design).run([LOUD])
     assert (free.strength, thrifty.strength, broke.strength) == (2.0, 0.2, 0.2)
-    assert (free.within_budget, thrifty.within_budget, broke.within_budget) == (True, True, False)
+    assert [one.kept_in_development for one in (free, thrifty, broke)] == [True, True, False]
+    assert [one.verdict for one in (free, thrifty, broke)] == ["effect", "effect", "spoilt"]
+
+
+class Deaf(Toy):
+    """Its loss tells nothing."""
+
+    revision = "deaf"
+
+    def loss(self, codes, layer=None, splice=None):
+        return torch.zeros(len(codes), 2)
+
+
+class Hissing(Deaf):
+    """Where the first halves are loud, they are white noise."""
+
+    revision = "hissing"
+
+    def decode(self, codes):
+        halves = super().decode(codes).unflatten(1, (-1, 2, HALF))
+        hiss = torch.randn(halves[:, :, 0].shape, generator=torch.Generator().manual_seed(0))
+        loud = codes[:, 0, :, None] > 9
+        halves[:, :, 0] = torch.where(loud, hiss * halves[:, :, 0].abs().amax(2, keepdim=True), halves[:, :, 0])
+        return halves.flatten(1)
+
+
+def test_what_becomes_noise_is_no_effect(make):
+    """Though the noise is loud, as the concept asks, and the generator's loss is content with it."""
+    design = {"soft": True, "judge": TONAL, "strengths": (1.0,), "budget": 0.5}
+    (music,), (noise,), (free,) = (
+        make(toy, **design).run([LOUD])
+        for toy, design in ((Deaf(), design), (Hissing(), design | {"latents": (0,)}), (Hissing(), design))
+    )
+    assert (free.latents, free.verdict) == ((1,), "no effect")  # development leaves the latent that makes noise
+    assert noise.beyond_random.low > 0.2
+    assert noise.p_holm < 0.001
+    assert (music.verdict, noise.verdict) == ("effect", "spoilt")
+    assert music.row("steered").beyond["tonality"] == 0.0
+    assert noise.row("steered").beyond["tonality"] > 0.7
+
+
+def test_luck_puts_few_beyond_the_bounds(make):
+    luck = make(judge=TONAL).unsteered()
+    assert set(luck.bounds) == set(luck.beyond) == set(quality.NAMES)
+    assert max(luck.beyond.values()) < 0.35
 
 
 def test_what_was_computed_is_kept(make):
@@ -127,3 +179,18 @@ def test_bad_latents_and_concepts_of_which_nothing_is_known(make):
     assert unknown.unscored == "no training clip is annotated for it"
     assert loud.verdict == "effect"
     assert loud.p_holm == loud.beyond_random.p
+
+
+def test_exemplars_are_the_clips_in_which_latents_peak(dictionary):
+    x = torch.zeros(30, 5, 8)
+    x[7, 2, 4], x[3, 1, 4], x[21, 0, 5] = 3.0, 2.0, 1.0
+
+    class Store:
+        tokens = range(30)
+
+        def clips(self, index):
+            yield x[index]
+
+    alone, both = exemplars(dictionary, Store(), [(4,), (4, 5)], np.array([1.0, 1, 1, 1, 3, 0.5, 1, 1]))
+    assert alone[:2].tolist() == [7, 3]
+    assert both[:3].tolist() == [21, 7, 3]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -42,7 +43,7 @@ def place(tmp_path, monkeypatch):
     """A suite, a generator and a corpus that are registered; a dictionary; a cache of its own."""
     import musae.suites
 
-    for module in ("musae.steering.timbre", "musae.activations.tokens"):  # not MUSAE_CACHE, where compiled kernels are
+    for module in ("musae.steering.lessons", "musae.activations.tokens"):  # not MUSAE_CACHE, where compiled kernels are
         monkeypatch.setattr(f"{module}.cache_root", lambda: tmp_path / "cache")
     (tmp_path / "suites").mkdir()
     arguments = ", ".join(f"{name}={value!r}" for name, value in SUITE.model_dump().items())
@@ -77,7 +78,7 @@ def test_writes_wavs_a_sheet_and_scores_and_goes_on_where_it_was(place):
     assert "codec" in report.ears["instrument"]
     for found in report.concepts:
         assert found.concept in first.stdout
-        assert found.verdict in ("effect", "no effect")
+        assert found.verdict in ("effect", "no effect", "spoilt")
         folder = place / "out" / found.concept.replace(" ", "-")
         audio, rate = soundfile.read(folder / "steered-1.wav")
         assert (rate, len(audio)) == (4000, round(1.4 * 4000))
@@ -101,7 +102,7 @@ def test_bad_input_is_one_sentence(place):
     assert "known kinds: instrument, register" in refused("--concept", "swing")
     assert "--latent 5: never fires" in refused("--concept", "register high", "--latent", 5)
     assert "latent 99: this random dictionary has latents 0 to 15" in refused("--concept", "register", "--latent", 99)
-    assert "--prompts 30 wants 60 held-out pieces" in refused("--concept", "register", "--prompts", 30)
+    assert "--prompts 40 wants 80 held-out pieces" in refused("--concept", "register", "--prompts", 40)
     made = Random(width=16, k=4)
     made.tensors = {"W_enc": torch.ones(16, 8), "b_enc": torch.zeros(16), "W_dec": torch.ones(16, 8), "b_dec": torch.zeros(8)}
     made.trained = {"generator": "nano@0000000000", "layer": 1}
@@ -112,3 +113,22 @@ def test_bad_input_is_one_sentence(place):
 def test_help_teaches():
     text = CliRunner().invoke(main, ["steer", "--help"]).output
     assert "musae steer mine.safetensors --concept register" in text
+
+
+def test_the_papers_rule_where_clap_is_given(place):
+    pytest.importorskip("transformers")
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    import random_clap
+
+    folder = random_clap.save(place / "clap")
+    result = steer(place, "--concept", "register high", "--prompts", 2, "--clap", folder)
+    assert result.exit_code == 0, result.output
+    report = Report.model_validate_json((place / "out" / "scores.json").read_text())
+    [found] = report.concepts
+    assert report.clap
+    assert 0 <= found.paper_rule.success <= 1
+    assert found.paper_rule.strength == pytest.approx(found.strength / found.alpha)
+    assert "alpha 1 against 0" in result.stdout
+    refused = steer(place, "--clap", place / "nothing")
+    assert refused.exit_code == 2
+    assert "is no folder" in refused.stderr
