@@ -14,7 +14,6 @@ from musae.files import runs_root
 if TYPE_CHECKING:
     from musae.card import SuiteCard
     from musae.clap import Clap
-    from musae.dictionary import Dictionary
 
 
 @click.command("steer")
@@ -130,7 +129,7 @@ def command(
     click.echo(describe(loaded) + "\n")
     design = Design(tuple(sorted(strengths)), candidates, random, seeds=seeds, budget=budget, latents=latents)
     with progress() as show, one_thread():
-        workspace = Workspace(_with_layer(suite, loaded), root if root is not None else runs_root(), show)
+        workspace = Workspace(options.with_layer_of(suite, loaded), root if root is not None else runs_root(), show)
         check_stream(workspace, loaded, dictionary)
         corpus = workspace.corpus(source or workspace.suite.corpora[-1])
         ears = session.listen(workspace, corpus, seconds)
@@ -183,13 +182,3 @@ def _clap(folder: Path | None) -> Clap | None:
     from musae.clap import Clap
 
     return Clap.load(folder)
-
-
-def _with_layer(suite: SuiteCard, dictionary: Dictionary) -> SuiteCard:
-    """The suite at the layer that the dictionary was trained on, unless ``--layer`` names one."""
-    from musae.workspace import suite_card
-
-    given, layer = click.get_current_context().params, dictionary.trained.get("layer", suite.layer)
-    if given["layer"] is not None or layer == suite.layer or not isinstance(layer, int):
-        return suite
-    return suite_card(given["suite"], generator=given["generator"], layer=layer, corpora=given["corpora"])
