@@ -39,7 +39,7 @@ DEVELOPMENT_SEED = 0
 """Of the development continuations; fresh ones have the seeds from 1 on."""
 
 OTHER_SEEDS = (1001, 1002, 1003, 1004)
-"""Of the unsteered continuations from which the bounds of quality come: with 24 prompts, 5 beyond each."""
+"""Of the unsteered continuations from which the bounds of quality come: with 16 prompts, 3 beyond each."""
 
 
 @dataclass(frozen=True)

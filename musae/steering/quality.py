@@ -27,6 +27,7 @@ from musae.steering.ears import Ear
 from musae.steering.lessons import Lessons
 
 VERSION = 1
+"""Raised when what is measured changes."""
 
 BEYOND = 0.05
 """Share of the unsteered continuations that lies beyond a bound."""

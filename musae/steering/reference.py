@@ -58,7 +58,7 @@ def gather(
 
     The annotated frames are kept in `folder`: to make the tracks of all clips takes a minute or more.
     """
-    x, classes, pitch = _annotated(store, folder / f"frames-{store.identity}.npz")
+    x, classes, pitch = _annotated(store, folder / f"reference-{store.identity}.npz")
     labels = {c.name: found for c in concepts if (found := labels_of(c, classes)) is not None}
     if np.isfinite(pitch).any():
         labels |= {c.name: extremes(pitch.tolist(), c.sign) for c in concepts if c.kind == "register"}
