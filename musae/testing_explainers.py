@@ -77,9 +77,14 @@ def planted(data: HeldOut) -> Firing:
     return Firing(np.arange(len(CLAIMS) + 1), at, values, len(CLAIMS) + 1)
 
 
+@cache
+def _data() -> HeldOut:
+    return synthetic_heldout()
+
+
 def planted_case(data: HeldOut | None = None) -> Case:
     """The synthetic case, described by its annotations."""
-    data = data or synthetic_heldout()
+    data = data or _data()
     return Case(planted(data), data, LEVEL, oracle=True)
 
 

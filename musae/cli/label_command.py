@@ -141,9 +141,7 @@ def command(
                 f"{len(case.firing.latents)} latents of {case.firing.eligible} that qualify; labels: {explaining.estimate(case)}"
             )
             if judging.client is not None:
-                click.echo(
-                    "judges: each asks about 30 (detection), 20 (fuzzing) or 6 (intruder) questions a latent, twice for the nulls"
-                )
+                click.echo("judges: each asks about 20 questions a latent (intruder: 6), and as many for its nulls")
             return
         made = session.Session(case, explaining, judging, show).run()
     usage = [f"labels: {explaining.totals}"] * bool(explaining.totals)

@@ -29,6 +29,9 @@ JUDGES = ("truth", "detection", "fuzzing", "intruder", "clap")
 
 SHUFFLED, WRONG, EMPTY = "shuffled_labels", "wrong_latent", "empty_label"
 
+NULLS = 20
+"""Latents of which judges that have to be asked are asked for a null: each costs as much as a score."""
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -41,7 +44,7 @@ class Judges:
     """Of the judges that ask a language model."""
     clap: Clap | None = None
     asked: int = 50
-    """At most so many latents are asked about: of 10 firing and 20 silent excerpts of each, the local model judges some 200 a
+    """At most so many latents are asked about: of 10 firing and 10 silent excerpts of each, the local model judges some 150 a
     minute."""
 
 
@@ -127,18 +130,18 @@ class Session:
             evidence.evidence(case.firing, j, case.data, tables, judging=True, count=case.count) for j in range(count)
         ]
         told = [judge_llm.told(label) for label in labels[:count]]
-        deal = judge_truth.shuffled(told, case.data.corpus_revision)[0]
+        deal = judge_truth.shuffled(told, case.data.corpus_revision)[0][:NULLS]
         found: list[Outcome] = []
         if "detection" in self.judges.names:
             found.append(judge_llm.detect(client, told, shown, case.data, self.progress))
             scores += found[-1].rows()
-            nulls: dict[str, Sequence[str | None]] = {SHUFFLED: deal, EMPTY: [""] * count}
+            nulls: dict[str, Sequence[str | None]] = {SHUFFLED: deal, EMPTY: [""] * len(deal)}
             for name, texts in nulls.items():
-                scores += judge_llm.detect(client, texts, shown, case.data, self.progress).rows(control=name)
+                scores += judge_llm.detect(client, texts, shown[: len(deal)], case.data, self.progress).rows(control=name)
         if "fuzzing" in self.judges.names:
             found.append(judge_llm.fuzz(client, told, shown, case.firing, case.data, tables, self.progress))
             scores += found[-1].rows()
-            dealt = judge_llm.fuzz(client, deal, shown, case.firing, case.data, tables, self.progress)
+            dealt = judge_llm.fuzz(client, deal, shown[: len(deal)], case.firing, case.data, tables, self.progress)
             scores += dealt.rows(control=SHUFFLED)
         if "intruder" in self.judges.names:
             found.append(judge_llm.spot(client, shown, case.data, self.progress))

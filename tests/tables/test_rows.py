@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from musae.cli import main
 from musae.errors import UserError
 from musae.results import provenance
-from musae.steering.report import Found, Report, Row, Shift
+from musae.steering.report import Found, Quality, Report, Row, Shift
 from musae.sweep import Member
 from musae.sweep_training import SweepTraining
 from musae.tables import activity, assemble, curves, document, measure, steered
@@ -122,13 +122,15 @@ def test_without_altair_there_are_tables(tmp_path: Path, tables, monkeypatch):
 
 def report(**changes) -> Report:
     shift = Shift(value=1.0, low=0.5, high=1.5, p=0.001, pieces=9)
-    row = Row(condition="steered", shift=shift, standardised=1.0, off_target=0.1, loss=0.1, similarity=0.9)
+    quality = {"tonality": 0.5, "beyond": {"tonality": 0.0}, "kept": True}
+    row = Row(condition="steered", shift=shift, standardised=1.0, off_target=0.1, loss=0.1, similarity=0.9, **quality)
     effect = Found(concept="organ", rows=(row,), beyond_random=shift, p_holm=0.01)
     none = effect.model_copy(update={"concept": "piano", "p_holm": 0.5})
     unheard = Found(concept="tempo fast", unscored="no ear")
     made = {"dictionary": "0" * 12, "method": "topk", "generator": "nano@0123456789", "layer": 3, "corpus": "procedural@0"}
     sizes = {"prompt_seconds": 1.0, "seconds": 1.0, "development": 2, "fresh": 2, "seeds": 1, "budget": 1.0, "ears": {}}
     concepts = (effect, none, unheard)
+    sizes["quality"] = Quality(bounds={"tonality": 0.3}, beyond={"tonality": 0.0})
     return Report(**made | changes, **sizes, concepts=concepts, provenance=provenance(**MADE))
 
 
@@ -144,7 +146,7 @@ def test_steering_rates(tmp_path: Path):
     with pytest.raises(UserError, match="musae steer --out"):
         steered.read([tmp_path / "none"], "nano@0123456789", {})
     (tmp_path / "deep" / "scores.json").write_text('{"format": 1}')
-    with pytest.raises(UserError, match=r"scores\.json: dictionary"):
+    with pytest.raises(UserError, match=r"scores\.json: format"):
         steered.read([tmp_path / "deep"], "nano@0123456789", {})
 
 
