@@ -99,7 +99,7 @@ def _pairs(corpus: CorpusBoard) -> Iterator[tuple[Column, Column]]:
     for i, method in enumerate(corpus.columns):
         for j, other in enumerate(corpus.columns):
             matched = method.group == other.group or not corpus.ranked(method) or not corpus.ranked(other)
-            if method.role == "method" and other.role != "null" and (other.role != "method" or j > i) and matched:
+            if method.role == "method" and not other.beside and (other.role != "method" or j > i) and matched:
                 yield method, other
 
 

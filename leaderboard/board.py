@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
 from musae import registry
-from musae.card import Direction, SuiteCard
+from musae.card import Direction, SuiteCard, TaskCard
 from musae.leaderboard.collect import Selection, collect
 from musae.leaderboard.compare import Interval, Sample, interval, sign
 from musae.leaderboard.standing import ROLES, Board, Column, CorpusBoard, Line, Mark, Standing
@@ -31,7 +32,10 @@ class _Member:
 
     @property
     def column(self) -> Column:
-        return Column(self.measure.control, "null") if self.measure.control else column_of(self.file.cell)
+        if not self.measure.control:
+            return column_of(self.file.cell)
+        reference = self.measure.control in _references(self.file.cell.task)
+        return Column(self.measure.control, "reference" if reference else "null")
 
     @property
     def key(self) -> Key:
@@ -109,7 +113,7 @@ def _line(
         own = [member for member in main if member.column == column]
         seeds = tuple(sorted((member.file.cell.seed for member in own), key=lambda seed: -1 if seed is None else seed))
         reasons = list(dict.fromkeys(filter(None, (_reason(member, usual) for member in own))))
-        if column.role == "null":
+        if column.beside:
             nulls = [member for member in controls if member.column == column]
             exact = [member.measure for member in nulls if member.measure.probe_k == measure.probe_k]
             standings[column] = _null(exact or [member.measure for member in nulls], measure.direction)
@@ -127,7 +131,7 @@ def _line(
     if better:
         for group in groups:
             _rank(standings, [column for column in samples if column.group == group], above)
-        apart = frozenset(column for column in columns if standings[column].interval and column.role != "null") - samples.keys()
+        apart = frozenset(column for column in columns if standings[column].interval and not column.beside) - samples.keys()
         for column in columns:
             standings[column] = replace(standings[column], mark=_mark(column, standings, above, better, groups, apart))
     return Line(
@@ -160,7 +164,7 @@ def _reason(member: _Member, usual: tuple[int, int]) -> str:
 
 
 def _null(measures: list[Measure], direction: Direction) -> Standing:
-    """The best that any method reaches under a null; where no direction is better, their mean."""
+    """The best that any method reaches under a null, or with a reference; where no direction is better, their mean."""
     values = [measure.value for measure in measures if measure.value is not None]
     if not values:
         return Standing(unscored="; ".join(sorted({measure.unscored for measure in measures})))
@@ -207,7 +211,7 @@ def _mark(
     if column.role == "method" or own is None or not methods or column in apart:
         return ""
     best = max(methods, key=lambda method: intervals[method].value * better)
-    if column.role != "null":
+    if not column.beside:
         return "beats" if (column, best) in above else "" if (best, column) in above else "ties"
     if intervals[best].low <= own.value <= intervals[best].high:
         return "ties"
@@ -218,6 +222,13 @@ def column_of(cell: Cell) -> Column:
     """The column that a cell's rows stand in; a title, which two dictionaries may share, is told apart by the hash."""
     name = f"{cell.title}#{cell.dictionary[:6]}" if cell.title else cell.method
     return Column(name, cell.role, cell.width, cell.k, cell.training_frames, cell.configurations)
+
+
+@cache
+def _references(task: str) -> tuple[str, ...]:
+    """The controls of a task that are no nulls; none of a task that is not installed here."""
+    entry = registry.entries("tasks").get(task)
+    return entry.card.references if entry and isinstance(entry.card, TaskCard) else ()
 
 
 def _suite_order(suite: str) -> dict[str, tuple[str, ...]]:

@@ -133,7 +133,7 @@ def _style(column: Column, standing: Standing) -> Style:
         return standing.mark
     if standing.rank == 1:
         return "tied" if standing.tied else "first"
-    return "dim" if column.role == "null" else ""
+    return "dim" if column.beside else ""
 
 
 def _decimals(line: Line) -> int:

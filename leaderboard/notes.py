@@ -17,8 +17,12 @@ LEGEND = (
     ),
     ("±", "95 %: bootstrap over pieces and t-interval over seeds, added in quadrature"),
     ("↑ ↓", "the better way; scores without an arrow describe and are not ranked"),
-    ("▲ ≈", "a control, baseline, supervised ceiling or null that beats the best method, or is not separated from it"),
+    ("▲ ≈", "a control, baseline, supervised ceiling, reference or null that beats the best method, or is not separated from it"),
     ("supervised", "has learnt from labels, which no method has seen: a ceiling, never ranked among them"),
+    (
+        "reference",
+        "another way to do the same, measured beside each method: the best that any reaches; a ceiling chooses by the truth",
+    ),
     ("null", "scores without skill: the best that any method reaches"),
 )
 """(sign, meaning)."""
@@ -61,7 +65,7 @@ def _unscored(board: Board) -> Iterator[str]:
         for line in corpus.lines:
             reasons: dict[str, list[str]] = {}
             for column, standing in line.standings.items():
-                if standing.unscored and column.role != "null":
+                if standing.unscored and not column.beside:
                     reasons.setdefault(standing.unscored, []).append(column.name)
             for reason, names in reasons.items():
                 where = found.setdefault((reason, tuple(names)), {"corpora": {}, "scores": {}})

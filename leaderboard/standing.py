@@ -17,7 +17,7 @@ from musae.card import Direction
 from musae.leaderboard.collect import LeftOut
 from musae.leaderboard.compare import Interval
 
-ROLES = ("method", "supervised", "control", "baseline", "null")
+ROLES = ("method", "supervised", "control", "baseline", "reference", "null")
 """The order of columns within a group."""
 
 Mark = Literal["", "beats", "ties"]
@@ -25,15 +25,20 @@ Mark = Literal["", "beats", "ties"]
 
 @dataclass(frozen=True)
 class Column:
-    """A method with its sizes, or a null."""
+    """A method with its sizes, or a reference or null."""
 
     name: str
     role: str
-    """One of `ROLES`."""
+    """One of `ROLES`; a ``reference`` (another way to do the same, as a ceiling) is measured beside each method, as a null is."""
     width: int | None = None
     k: float | None = None
     training_frames: int = 0
     configurations: int = 1
+
+    @property
+    def beside(self) -> bool:
+        """Whether it is no feature set but a measure taken beside each: a null or a reference."""
+        return self.role in ("reference", "null")
 
     @property
     def group(self) -> tuple[int, float] | None:
@@ -56,7 +61,7 @@ class Standing:
     tied: bool = False
     """Whether another method of the group has the same rank."""
     mark: Mark = ""
-    """For a control, baseline, supervised ceiling or null: it beats the best method, or it ties with it."""
+    """For a control, baseline, supervised ceiling, reference or null: it beats the best method, or it ties with it."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class CorpusBoard:
     corpus: str
     revision: str
     columns: tuple[Column, ...]
-    """In groups: by width and L0, then what is unranked, then nulls."""
+    """In groups: by width and L0, then what is unranked, then references and nulls."""
     groups: frozenset[tuple[int, float]]
     """The rank groups, i.e. those with at least two columns."""
     lines: tuple[Line, ...]

@@ -65,6 +65,8 @@ class TaskCard(Card):
     """For each main metric, which way is better."""
     reads: tuple[Reads, ...]
     licence: str = "Apache-2.0"
+    references: tuple[str, ...] = ()
+    """Which of its controls are no nulls, but other ways to do the same, shown beside: a ceiling, an oracle."""
     labels: bool = False
     """Whether it has latents labelled: by the suite's explainer, as many as the suite says."""
     concept: str | None = None

@@ -45,6 +45,7 @@ CARD = TaskCard(
     main=("youden",),
     direction={"youden": "higher"},
     reads=("codes",),
+    references=("statistical_ceiling", "tags", "oracle_evidence"),
     labels=True,
 )
 

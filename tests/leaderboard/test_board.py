@@ -114,6 +114,18 @@ def test_a_null_is_the_best_that_any_method_reaches(make):
     assert found.value == 0.8
 
 
+def test_a_reference_is_no_null(make):
+    """The task says which of its controls are other ways to do the same; marks are as for nulls."""
+    beside = [Measure(metric="fvu", value=v, control=c) for c, v in (("statistical_ceiling", 0.1), ("wrong_latent", 0.9))]
+    [corpus] = boards([make(0.5, *beside, task="label_precision")])[0].corpora
+    assert [(column.name, column.role) for column in corpus.columns[1:]] == [
+        ("statistical_ceiling", "reference"),
+        ("wrong_latent", "null"),
+    ]
+    marks = {column.name: corpus.lines[0].standings[column].mark for column in corpus.columns}
+    assert (marks["statistical_ceiling"], marks["wrong_latent"]) == ("beats", "")
+
+
 def test_truth_and_probe_make_lines_of_their_own(make):
     files = [
         make(0.5, measure={"truth": t, "probe_k": k}, task=f"t{i}") for i, (t, k) in enumerate([("exact", 5), ("derived", None)])
