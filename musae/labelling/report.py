@@ -118,14 +118,14 @@ def measure(score: Score) -> Measure:
 
 def table(report: Report) -> str:
     """The scores: one line each."""
-    lines = [f"{'score':24} {'negatives':10} {'control':20} {'value':>7}  95 %"]
+    lines = [f"{'score':28} {'negatives':10} {'control':20} {'value':>7}  95 %"]
     for row in report.scores:
         if row.value is None:
             value = f"unscored: {row.unscored}"
         else:
             interval = "" if row.low is None else f"[{row.low:.3f}, {row.high:.3f}]"
             value = f"{row.value:7.3f}  {interval}"
-        lines.append(f"{row.metric:24} {row.label:10} {row.control:20} {value}")
+        lines.append(f"{row.metric:28} {row.label:10} {row.control:20} {value}")
     return "\n".join(lines)
 
 
