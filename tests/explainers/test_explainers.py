@@ -159,8 +159,9 @@ class Silence:
             yield np.zeros(round(clip.duration * rate), np.float32)
 
 
-def test_audio_wants_a_provider_that_hears():
+def test_audio_wants_a_provider_that_hears(monkeypatch):
     with pytest.raises(UserError, match="names no provider"):
         audio.load()
+    monkeypatch.setattr(registry, "make", lambda *asked: Fake(first_claim))
     with pytest.raises(UserError, match="hears no audio"):
         audio.load("local")
