@@ -36,7 +36,7 @@ from musae.labels.claims import ABSTENTION, Claim, Label
 from musae.labels.judge_truth import Verdict
 from musae.scores import spread
 from musae.scores.heldout import Features, HeldOut
-from musae.scores.score import CHANCE, PERMUTED, Score
+from musae.scores.score import CHANCE, Score
 
 CARD = TaskCard(
     name="label_precision",
@@ -52,9 +52,6 @@ CARD = TaskCard(
 CEILING = "statistical_ceiling"
 TAGS = "tags"
 ORACLE = "oracle_evidence"
-SHUFFLED = "shuffled_labels"
-WRONG = "wrong_latent"
-EMPTY = "empty_label"
 
 
 def score(features: Features, data: HeldOut) -> list[Score]:
@@ -74,9 +71,13 @@ def _level(case: Case) -> list[Score]:
     data, firing = case.data, case.firing
     annotated = facts.annotated(data, case.level) & ~evidence.explaining(data)[data.groups]
     at: dict[str, Any] = {"truth": case.level, "pieces": len(np.unique(data.groups[annotated]))}
+    empty = [ABSTENTION] * len(firing.latents)
     nulls = [
         spread.summarise("youden", judge_truth.judge(labels, firing, data, case.level).youden(), control=control, **at)
-        for control, labels in ((CHANCE, [_commonest(case)] * len(firing.latents)), (EMPTY, [ABSTENTION] * len(firing.latents)))
+        for control, labels in (
+            (CHANCE, [_commonest(case)] * len(firing.latents)),
+            (judge_truth.EMPTY, empty),
+        )
     ]
     ceiling = _others(case, "statistical", CEILING, at) if data.explainer != "statistical" else []
     beside = [*ceiling, *(_others(case, "tags", TAGS, at) if data.explainer != "statistical" else [])]
@@ -95,14 +96,7 @@ def _own(found: Sequence[Explanation], explainer: Explainer, case: Case, at: dic
     data, firing, labels = case.data, case.firing, [e.label for e in found]
     verdict = judge_truth.judge(labels, firing, data, case.level)
     mixed = explainer.explain(replace(case, permuted=True)) if explainer.card.reads == "annotations" else found
-    dealt = [
-        judge_truth.judge(deal, firing, data, case.level).youden() for deal in judge_truth.shuffled(labels, data.corpus_revision)
-    ]
-    nulls = {
-        PERMUTED: judge_truth.judge([e.label for e in mixed], firing, data, case.level, permuted=True).youden(),
-        SHUFFLED: np.mean(dealt, axis=0),
-        WRONG: judge_truth.judge([*labels[1:], *labels[:1]], firing, data, case.level).youden(),
-    }
+    nulls = judge_truth.nulls(labels, firing, data, case.level, [e.label for e in mixed])
     youden = verdict.youden()
     counted = {
         "labelled_share": float(np.mean([bool(label.checkable) for label in labels])),

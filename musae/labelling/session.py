@@ -18,16 +18,15 @@ from musae.labels import agreement, evidence, facts, judge_clap, judge_llm, judg
 from musae.labels.claims import ABSTENTION, Label
 from musae.labels.descriptors import Estimated
 from musae.labels.evidence import Evidence
+from musae.labels.judge_truth import EMPTY, SHUFFLED
 from musae.labels.outcomes import Outcome
 from musae.providers.client import Client
 from musae.results import Measure
 from musae.scores import spread
 from musae.scores.heldout import Features, HeldOut
-from musae.scores.score import PERMUTED, Score
+from musae.scores.score import Score
 
 JUDGES = ("truth", "detection", "fuzzing", "intruder", "clap")
-
-SHUFFLED, WRONG, EMPTY = "shuffled_labels", "wrong_latent", "empty_label"
 
 NULLS = 20
 """Latents of which judges that have to be asked are asked for a null: each costs as much as a score."""
@@ -100,15 +99,8 @@ class Session:
             return [Score("youden", None, "no latent qualifies")]
         verdict = judge_truth.judge(labels, firing, data, level)
         values["truth"] = verdict.per_label(len(labels))
-        dealt = [
-            judge_truth.judge(deal, firing, data, level).youden() for deal in judge_truth.shuffled(labels, data.corpus_revision)
-        ]
-        nulls = {
-            PERMUTED: judge_truth.judge(labels, firing, data, level, permuted=True).youden(),
-            SHUFFLED: np.mean(dealt, axis=0),
-            WRONG: judge_truth.judge([*labels[1:], *labels[:1]], firing, data, level).youden(),
-            EMPTY: judge_truth.judge([ABSTENTION] * len(labels), firing, data, level).youden(),
-        }
+        empty = judge_truth.judge([ABSTENTION] * len(labels), firing, data, level).youden()
+        nulls = {**judge_truth.nulls(labels, firing, data, level), EMPTY: empty}
         judging = facts.annotated(data, level) & ~evidence.explaining(data)[data.groups]
         at: dict[str, Any] = {"truth": level, "pieces": len(np.unique(data.groups[judging]))}
         youden = verdict.youden()

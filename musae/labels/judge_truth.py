@@ -29,6 +29,10 @@ from musae.labels.evidence import Firing
 from musae.labels.facts import Unit, facts, unit
 from musae.scores import spread
 from musae.scores.heldout import HeldOut
+from musae.scores.score import PERMUTED
+
+SHUFFLED, WRONG, EMPTY = "shuffled_labels", "wrong_latent", "empty_label"
+"""Names of nulls: labels dealt out among latents, each with that of the next latent, and with one that says nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,3 +106,19 @@ def shuffled(labels: Sequence[T], revision: str, draws: int = 10) -> list[list[T
     """The labels dealt out at random, `draws` times; a latent may get its own again, so that one-of-many labels average to 0."""
     rng = spread.random(revision, "shuffled labels")
     return [[labels[i] for i in rng.permutation(len(labels))] for _ in range(draws)]
+
+
+def nulls(
+    labels: Sequence[Label], firing: Firing, data: HeldOut, level: str, mixed: Sequence[Label] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Youden indices ``[1 + R]`` of what must score nothing, by name.
+
+    Labels against annotations permuted between pieces (`mixed`: those found on such annotations, where an explainer reads them);
+    dealt out among latents, mean over deals; and each latent with the label of the next.
+    """
+    dealt = [judge(deal, firing, data, level).youden() for deal in shuffled(labels, data.corpus_revision)]
+    return {
+        PERMUTED: judge(labels if mixed is None else mixed, firing, data, level, permuted=True).youden(),
+        SHUFFLED: np.mean(dealt, axis=0),
+        WRONG: judge([*labels[1:], *labels[:1]], firing, data, level).youden(),
+    }
