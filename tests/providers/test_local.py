@@ -183,10 +183,10 @@ def test_smollm2():
         "required": ["capital", "why"],
     }
     ask = turns("You answer questions about cities.", "What is the capital of France?")
-    other = (*ask[:1], Message("user", ("Is Paris the capital of France? Answer yes or no.",)))
-    requests = [Request(ask, "p@1", chord), Request(other, "p@1", options=("Yes", "No"))]
+    one_word = turns("You answer in one word.", "What is the capital of France?")
+    requests = [Request(ask, "p@1", chord), Request(one_word, "p@1", options=("Rome", "Paris", "Berlin"))]
     found = Client(made).complete(requests)
     assert found[0].value["capital"] == "Paris"
-    assert found[1].value["Yes"] > found[1].value["No"]
+    assert max(found[1].value, key=found[1].value.get) == "Paris"  # asked for yes or no, it says no to whatever city
     again = Client(registry.make("providers", "local")).complete(requests)
     assert [answer.value for answer in again] == [answer.value for answer in found]
