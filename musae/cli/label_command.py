@@ -107,6 +107,7 @@ def command(
     """
     from musae import registry
     from musae.cli.progress import progress
+    from musae.errors import UserError
     from musae.evaluation import check_stream
     from musae.formats.recognise import describe, load
     from musae.labelling import report, session
@@ -115,6 +116,8 @@ def command(
     from musae.results import provenance
     from musae.workspace import Workspace, encode, one_thread
 
+    if sensitivity and dry_run:
+        raise UserError("--sensitivity and --dry-run: only labels have an estimate; leave one of them out.")
     began = time.monotonic()
     budget = _budget(prices, max_cost)
     explaining = registry.make("explainers", explainer or suite.explainer)

@@ -181,6 +181,7 @@ def test_label(root, suite, tmp_path, monkeypatch):
         (("--explainer", "txt"), "did you mean 'text'?"),
         (("--explainer", "audio"), "names no provider"),
         (("--explainer", "tags", "--judge", "clap"), "--clap FOLDER go together"),
+        (("--explainer", "tags", "--sensitivity", "--dry-run"), "leave one of them out"),
         (("--explainer", "tags", "--max-cost", "3"), "--max-cost needs the model's prices"),
         (("--explainer", "text:endpoint:localhost"), "endpoint"),
     ],
